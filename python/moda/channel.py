@@ -1,0 +1,222 @@
+"""The contract between moda and the code people write for it: channels, streams, sockets.
+
+A :class:`Channel` is one conversation: one instance per joined (connection, topic), with a
+task of its own while it has something to do, so a slow handler delays nobody else. A
+:class:`Stream` is one voice: a single instance serves every subscriber of its topics, and a
+subscriber costs no Python object once it has joined.
+
+This file imports no event loop and no socket. What a channel does to the outside goes through
+the :class:`Port` it was given, which is what the tests replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from moda.errors import ReplyError
+from moda.message import Delivery, History, Raw, Ref, Reply, ServiceStatus, Stop
+
+__all__ = [
+    "NO_PARAMS",
+    "Channel",
+    "Connect",
+    "JoinRequest",
+    "Port",
+    "Registrar",
+    "Socket",
+    "Stream",
+]
+
+NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """What a connect hook sees of a connection that wants in, before the upgrade.
+
+    ``params`` are the query's parameters (nested ``a[b]=1`` become dictionaries) merged with the
+    mount path's variables; ``token`` is the one sent through the subprotocol (``auth_token``).
+    """
+
+    params: Mapping[str, Any]
+    headers: Mapping[str, str]
+    client: tuple[str, int] | None
+    token: str | None
+    path: str
+
+
+class Socket:
+    """One connection, as its channels see it.
+
+    ``id`` names it for :meth:`Gateway.disconnect` (several connections may share one id),
+    ``principal`` is whatever the connect hook answered, ``assigns`` is free for the application.
+    """
+
+    __slots__ = ("_assigns", "id", "params", "principal")
+
+    def __init__(
+        self,
+        id: str | None = None,
+        principal: Any = None,
+        params: Mapping[str, Any] = NO_PARAMS,
+    ) -> None:
+        self.id = id
+        self.principal = principal
+        self.params = params
+        self._assigns: dict[str, Any] | None = None
+
+    @property
+    def assigns(self) -> dict[str, Any]:
+        """A dictionary shared by the connection's channels; made when first asked for."""
+        if self._assigns is None:
+            self._assigns = {}
+        return self._assigns
+
+    def __repr__(self) -> str:
+        return f"<Socket id={self.id!r} principal={self.principal!r}>"
+
+
+class Port(Protocol):
+    """What a channel may do to the outside. The wire implements it; a test may, too."""
+
+    def push(self, event: str, payload: Any) -> None: ...
+    def reply(self, ref: Ref, reply: Reply) -> None: ...
+    def broadcast(self, event: str, payload: Any, key: str | None, everyone: bool) -> None: ...
+    def stop(self, stop: Stop) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None: ...
+
+
+class Channel:
+    """One client's conversation on one topic. Subclass it, register it with ``@gateway.channel``.
+
+    Every callback runs in the channel's own task, one at a time and in the order the client
+    sent. An exception ends this channel only: the client gets ``phx_error`` and joins again.
+
+    >>> class Echo(Channel):
+    ...     async def handle(self, event, payload):
+    ...         return Reply("ok", payload)
+    """
+
+    intercept: ClassVar[frozenset[str]] = frozenset()
+    """Broadcast events this channel wants to see, change or drop before its client does (:meth:`outgoing`)."""
+
+    __slots__ = ("__dict__", "__weakref__", "_port", "_ref", "params", "socket", "topic")
+
+    topic: str
+    params: dict[str, str]
+    socket: Socket
+    _port: Port
+    _ref: Ref | None
+
+    # -- what an application overrides
+
+    async def join(self, payload: Any) -> Any:
+        """Decides whether the client may join.
+
+        Returns the response of the join reply (any JSON value or bytes; None is ``{}``) or raises
+        :class:`~moda.errors.Reject`. Any other exception answers ``join crashed``.
+        """
+        return None
+
+    async def joined(self) -> None:
+        """Runs after the join reply has gone out: the place to push a first state."""
+
+    async def handle(self, event: str, payload: Any) -> Reply | Stop | None:
+        """Handles one message. Returns a :class:`Reply`, a :class:`Stop`, or None for no answer.
+
+        ``payload`` is the decoded JSON value, or bytes for a binary message.
+        """
+        return Reply("error", {"reason": "unknown event", "event": event})
+
+    async def outgoing(self, event: str, payload: Any) -> None:
+        """Sees a broadcast named in :attr:`intercept` instead of the client; push it on, changed or not, or drop it."""
+        self.push(event, payload)
+
+    async def leave(self, reason: str) -> None:
+        """Runs once at every end of a joined channel.
+
+        ``reason`` is "left", "closed" (the connection is gone), "replaced" (the client joined
+        again), "shutdown", the reason of a :class:`Stop`, or "crash".
+        """
+
+    # -- what an application calls
+
+    @property
+    def ref(self) -> Ref:
+        """The ref of the message being handled; keep it for :meth:`reply`. ReplyError if it has none."""
+        if self._ref is None:
+            raise ReplyError("this message carried no ref, so nobody waits for a reply to it")
+        return self._ref
+
+    def push(self, event: str, payload: Any) -> None:
+        """Sends one event to this client. ``payload`` is a dict, :class:`Raw` JSON, or bytes (binary frame)."""
+        self._port.push(event, payload)
+
+    def reply(self, ref: Ref, reply: Reply) -> None:
+        """Answers a message later, or again. Dropped silently when the channel has ended."""
+        self._port.reply(ref, reply)
+
+    def broadcast(self, event: str, payload: Any, *, key: str | None = None) -> None:
+        """Sends one event to every subscriber of this topic, this client included."""
+        self._port.broadcast(event, payload, key, True)
+
+    def broadcast_from(self, event: str, payload: Any, *, key: str | None = None) -> None:
+        """Sends one event to every subscriber of this topic but this channel."""
+        self._port.broadcast(event, payload, key, False)
+
+    def stop(self, reason: str = "normal", reply: Reply | None = None) -> None:
+        """Ends the channel from outside ``handle``, for example from spawned work."""
+        self._port.stop(Stop(reason, reply))
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Runs work beside the channel, cancelled when the channel ends; its crash is the channel's crash."""
+        self._port.spawn(work)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """A client's wish to subscribe to a stream."""
+
+    topic: str
+    params: dict[str, str] = field(default_factory=dict)
+    payload: Any = None
+    socket: Socket = field(default_factory=Socket)
+
+
+class Stream:
+    """A push-only topic: one instance for all its subscribers, who cost no Python object each.
+
+    Publish to it with ``gateway.broadcast(topic, event, payload)``. What a client sends to it is
+    answered with an error reply by the engine and never reaches Python.
+    """
+
+    async def join(self, request: JoinRequest) -> Any:
+        """Returns the response of the join reply (None is ``{}``) or raises :class:`~moda.errors.Reject`."""
+        return None
+
+
+Registered = TypeVar("Registered")
+
+
+class Registrar(Protocol):
+    """What a capability is handed at start: the public API, nothing private."""
+
+    def channel(
+        self,
+        pattern: str,
+        *,
+        delivery: Delivery | None = None,
+        history: History | None = None,
+        max_subscribers: int | None = None,
+    ) -> Callable[[Registered], Registered]: ...
+
+    def broadcast(
+        self, topic: str, event: str, payload: Mapping[str, Any] | Raw | bytes, *, key: str | None = None
+    ) -> None: ...
+
+    def background(self, name: str, work: Callable[[], Awaitable[None]]) -> None: ...
+
+    def service(self, name: str, probe: Callable[[], ServiceStatus]) -> None: ...

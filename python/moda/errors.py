@@ -1,0 +1,67 @@
+"""Every failure moda raises, as one tree.
+
+A caller catches by branch, a peer is told by number. The tree:
+
+    ModaError
+    ├── ConfigurationError      a setting, a document or a declaration is wrong; raised at start, never per message
+    ├── Reject                  a channel refuses a join; becomes an error reply, the socket stays
+    ├── Refuse                  a connect hook refuses a connection; becomes an HTTP status before the upgrade
+    ├── ReplyError              a reply cannot be sent: the message had no ref
+    └── ReturnError             a handler returned something that is not a legal outcome
+
+Close codes are a retry policy in ranges (RFC 6455 section 7.4; phoenix.js reconnects on
+every code it did not cause itself): 1001 disconnected by the application, 1002 protocol violation
+or idle, 1007 text that is not UTF-8, 1009 too big, 1011 a frame that cannot be decoded,
+1012 the server restarts (come back), 1013 too slow a reader (come back later).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ModaError(Exception):
+    """The root: catch it to catch everything moda raises on purpose."""
+
+
+class ConfigurationError(ModaError):
+    """Something declared before the start is wrong. The message names the setting, what it got and what it takes."""
+
+
+class Reject(ModaError):
+    """Raised in ``join`` to refuse it.
+
+    The client gets ``{"status": "error", "response": response}`` and may try again.
+
+    >>> Reject("room is full").response
+    {'reason': 'room is full'}
+    >>> Reject({"reason": "room is full", "limit": 50}).response["limit"]
+    50
+    """
+
+    def __init__(self, reason: str | dict[str, Any] = "rejected") -> None:
+        self.response: dict[str, Any] = {"reason": reason} if isinstance(reason, str) else reason
+        super().__init__(str(self.response.get("reason", self.response)))
+
+
+class Refuse(ModaError):
+    """Raised by a connect hook to refuse a connection with an HTTP status (default 403, as Phoenix).
+
+    >>> Refuse(429).status
+    429
+    """
+
+    def __init__(self, status: int = 403, body: str = "") -> None:
+        if not 400 <= status <= 599:
+            raise ConfigurationError(f"Refuse takes an HTTP status from 400 to 599, got {status}")
+        self.status = status
+        self.body = body
+        super().__init__(f"{status} {body}".strip())
+
+
+class ReplyError(ModaError):
+    """A deferred reply was asked for a message that carried no ref: nobody waits for it."""
+
+
+class ReturnError(ModaError):
+    """A handler returned a value that is no legal outcome; the message lists every legal one."""

@@ -1,0 +1,63 @@
+"""What travels: frozen values without behaviour.
+
+N protocols and M features meet only here, so that they cost N + M. Nothing in this file
+knows a wire format; the hub turns these into frames, once per codec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Ref = str
+"""A message's ref as the client sent it: opaque JSON text (``'"5"'``). Keep it, hand it back, never look inside."""
+
+Delivery = Literal["every", "latest", "drop"]
+"""What a reader who cannot keep up gets: everything or a close, the newest per key, or what fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A payload that is JSON already: forwarded byte for byte, never parsed."""
+
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer to one message: any status, any JSON value, or bytes for a binary reply.
+
+    >>> Reply("ok", {"n": 1})
+    Reply(status='ok', response={'n': 1})
+    """
+
+    status: str = "ok"
+    response: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Returned by ``handle`` to end the channel after it.
+
+    ``reason`` "normal" and "shutdown" end with ``phx_close`` (the client stays away); any other
+    ends with ``phx_error`` (the client joins again). ``reply`` goes out first.
+    """
+
+    reason: str = "normal"
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How much of a topic is kept for recovery: the last ``size`` messages, none older than ``ttl`` seconds."""
+
+    size: int
+    ttl: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One line of ``/health``: ``status`` is "up", "simulated", "degraded" or "down"; ``detail`` is JSON."""
+
+    status: str
+    detail: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,189 @@
+"""What all connections of one port share: the mounts, the bounds, the waiting room.
+
+Each connection starts as a :class:`~moda.serve.front.Front`; this is what they ask. A head has
+:attr:`DoorOptions.handshake_timeout` to arrive and to be decided; one timer a second sweeps all
+that wait, and none runs when nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from moda.errors import ConfigurationError
+from moda.serve.head import HeadError, split_target
+from moda.serve.proxies import TrustedProxies
+from moda.upgrade import Mount, Refused
+
+__all__ = ["Door", "DoorOptions", "PlainProtocol", "Waiting"]
+
+
+@dataclass(frozen=True, slots=True)
+class DoorOptions:
+    """Bounds of the door.
+
+    ``max_connections`` open WebSockets (over it: 503 with Retry-After), ``max_sockets`` TCP
+    connections of any kind (over it: closed at once, so that a descriptor is left for the
+    database), ``handshake_timeout`` seconds for a head to arrive and be decided, ``max_head``
+    bytes of it, ``retry_after`` the range of seconds a client over the cap is told to wait, drawn
+    at random so that those turned away do not come back together.
+    """
+
+    max_connections: int = 10_000
+    max_sockets: int = 1_000_000
+    handshake_timeout: float = 10.0
+    max_head: int = 16_384
+    retry_after: tuple[int, int] = (2, 10)
+    trusted: TrustedProxies = field(default_factory=TrustedProxies)
+
+
+class PlainProtocol(Protocol):
+    """What takes a connection whose first request is no mount's."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+
+
+class Waiting(Protocol):
+    """Something with a deadline: swept by the door."""
+
+    def overdue(self) -> None: ...
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """``/socket/{tenant}/websocket`` as an expression; a variable is one non-empty segment."""
+    parts = re.split(r"\{([a-z_][a-z0-9_]*)\}", path)
+    return re.compile(
+        "".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+    )
+
+
+class Door:
+    """The mounts of one port, its bounds and its waiting room.
+
+    ``connections`` is asked for every upgrade and must be quick. ``plain`` makes the protocol for
+    other requests. ``on_refusal`` and ``on_error`` count, by reason: what was turned away before
+    the upgrade, what picows could not parse after it.
+    """
+
+    def __init__(
+        self,
+        mounts: Sequence[Mount],
+        options: DoorOptions,
+        *,
+        connections: Callable[[], int],
+        plain: Callable[[], PlainProtocol],
+        on_refusal: Callable[[str], None],
+        on_error: Callable[[str], None],
+    ) -> None:
+        self.options = options
+        self.connections = connections
+        self.plain = plain
+        self.on_refusal = on_refusal
+        self.on_error = on_error
+        self.sockets: Callable[[], int] = lambda: 0
+        self.deciding = 0
+        self.shut = False
+        self._exact: dict[str, Mount] = {}
+        self._patterns: list[tuple[re.Pattern[str], Mount]] = []
+        for mount in mounts:
+            self._add(mount)
+        self._exact_raw = {path.encode(): mount for path, mount in self._exact.items()}
+        self._waiting: dict[Waiting, float] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def _add(self, mount: Mount) -> None:
+        path = mount.path
+        if not path.startswith("/"):
+            raise ConfigurationError(f"a mount's path begins with '/', got {path!r}")
+        known = [*self._exact, *(other.path for _, other in self._patterns)]
+        if path in known:
+            raise ConfigurationError(f"two mounts have the path {path!r}; each takes one of its own")
+        if "{" in path:
+            self._patterns.append((_pattern(path), mount))
+        else:
+            self._exact[path] = mount
+
+    # -- routing
+
+    def mount_of(self, path: str) -> tuple[Mount, dict[str, str]] | None:
+        """The mount of a percent-decoded path and the values of its variables, or None."""
+        mount = self._exact.get(path)
+        if mount is not None:
+            return mount, {}
+        for pattern, mount in self._patterns:
+            match = pattern.fullmatch(path)
+            if match is not None:
+                return mount, match.groupdict()
+        return None
+
+    def claims(self, head: bytes) -> bool:
+        """Whether a head's request line names a mount. Looks at one line and parses nothing else."""
+        words = head[: head.find(b"\r\n")].split(b" ", 2)
+        if len(words) < 3:
+            return False
+        target = words[1]
+        if target.partition(b"?")[0] in self._exact_raw:
+            return True
+        if not self._patterns and b"%" not in target and target.startswith(b"/"):
+            return False
+        try:
+            path, _ = split_target(target)
+        except HeadError:
+            return False
+        return self.mount_of(path) is not None
+
+    # -- the waiting room
+
+    def watch(self, one: Waiting) -> None:
+        """Gives ``one`` the handshake timeout; :meth:`Waiting.overdue` is called if it is still here then."""
+        self._waiting[one] = time.monotonic() + self.options.handshake_timeout
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)
+
+    def unwatch(self, one: Waiting) -> None:
+        self._waiting.pop(one, None)
+
+    @property
+    def waiting(self) -> int:
+        """Connections whose head has not arrived or is not decided."""
+        return len(self._waiting)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        # Insertion order is deadline order: all have the same timeout.
+        overdue = []
+        for one, deadline in self._waiting.items():
+            if deadline > now:
+                break
+            overdue.append(one)
+        for one in overdue:
+            self._waiting.pop(one, None)
+            one.overdue()
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(1.0, self._sweep) if self._waiting else None
+
+    def close(self) -> None:
+        """Lets nobody in any more: whoever waits is told to come back, new heads too."""
+        self.shut = True
+        waiting, self._waiting = list(self._waiting), {}
+        for one in waiting:
+            one.overdue()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    # -- decisions
+
+    def full(self) -> bool:
+        return self.connections() + self.deciding >= self.options.max_connections
+
+    def come_back(self, reason: str) -> Refused:
+        """503 with a Retry-After of its own for each client."""
+        seconds = random.randint(*self.options.retry_after)
+        return Refused(503, headers=(("retry-after", str(seconds)),), reason=reason)

@@ -1,0 +1,197 @@
+"""One connection as picows sees it: the transport it writes to and the log it complains to.
+
+picows asks the transport for its socket five times while it sets a connection up (buffer sizes it
+only logs, options uvloop has set already), each a Python socket made and dropped: 25 us of a
+budget of 100 per client. It also wants a logger, and given a ``logging.Logger`` makes a child for
+every connection. :class:`Line` answers both roles with one object of 64 bytes.
+
+It stays in place of the transport afterwards, because closing needs care that picows does not take:
+
+- After a frame it cannot parse picows sends its CLOSE, goes on reading (and growing a buffer) for
+  10 ms, then closes. Closing a socket with unread bytes makes the kernel send RST, and a client in
+  the middle of too large a message then sees "connection reset" in place of 1009. So the line
+  stops reading at the first error and, told to close, discards what still comes until the client
+  hangs up or :data:`LINGER` is over.
+- A graceful close waits for bytes a client may never read. The same timer ends that.
+
+What the log is told is reduced to a counted reason: texts of picows can quote what a client sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+__all__ = ["LINGER", "Line"]
+
+LINGER = 5.0
+"""Seconds a closing connection may take to read its last frame and hang up."""
+
+_log = structlog.get_logger("moda.door")
+
+_REASONS = {1002: "protocol_error", 1007: "invalid_text", 1009: "too_big", 1011: "undecodable"}
+"""Close codes as words, for the counter ``on_error`` feeds."""
+
+
+class _Socket:
+    """Answers picows' questions about socket options without asking the kernel; only fileno is true."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def setsockopt(self, *_: Any) -> None:
+        """uvloop has set TCP_NODELAY; TCP_QUICKACK lasts for one packet and is not worth a call."""
+
+    def getsockopt(self, *_: Any) -> int:
+        return 0
+
+
+class _Discard:
+    """The buffered protocol of a closing connection: reads into one shared scratch, keeps nothing."""
+
+    __slots__ = ("_behind",)
+
+    _scratch = memoryview(bytearray(65536))
+
+    def __init__(self, behind: asyncio.BaseProtocol) -> None:
+        self._behind = behind
+
+    def get_buffer(self, _hint: int) -> memoryview:
+        return self._scratch
+
+    def buffer_updated(self, _count: int) -> None:
+        """Dropped."""
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._behind.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._behind.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._behind.connection_lost(error)
+
+
+class Line:
+    """The uvloop transport of one open WebSocket, and its silent log. ``transport`` is the real one."""
+
+    __slots__ = ("_failed", "_on_error", "transport")
+
+    def __init__(self, transport: asyncio.Transport, on_error: Callable[[str], None]) -> None:
+        self.transport = transport
+        self._on_error = on_error
+        self._failed = False
+
+    # -- the transport
+
+    @property
+    def write(self) -> Callable[[Any], None]:
+        # The bound method of the transport itself: picows and the session keep it and call it in C.
+        return self.transport.write
+
+    @property
+    def get_write_buffer_size(self) -> Callable[[], int]:
+        return self.transport.get_write_buffer_size
+
+    def writelines(self, buffers: Iterable[Any]) -> None:
+        self.transport.writelines(buffers)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            return _Socket(self.transport.get_extra_info("socket").fileno())
+        if name in ("peername", "sockname"):
+            return default  # asked only to be logged
+        return self.transport.get_extra_info(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.transport.set_write_buffer_limits(high, low)
+
+    def is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._failed:
+            self.transport.resume_reading()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Closes when what is buffered has gone out, at the latest after :data:`LINGER`."""
+        transport = self.transport
+        if transport.is_closing():
+            return
+        if self._failed:
+            self.linger()
+            return
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(LINGER, transport.abort)
+        transport.close()
+
+    def linger(self) -> None:
+        """Closes this side, then reads and drops until the client hangs up or :data:`LINGER` is over.
+
+        For a close the client must get to see although it is still sending.
+        """
+        transport = self.transport
+        if transport.is_closing():
+            return
+        behind = transport.get_protocol()
+        if isinstance(behind, _Discard):
+            return
+        self._failed = True
+        transport.set_protocol(_Discard(behind))  # type: ignore[arg-type]  # a buffered protocol by shape, as uvloop tests it
+        transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER, transport.abort)
+
+    # -- the log
+
+    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  # the name is logging's
+        return False
+
+    def log(self, *_: Any) -> None:
+        """Debug talk of picows, which quotes what clients sent."""
+
+    debug = info = warning = log
+
+    def error(self, _text: str, *details: Any) -> None:
+        """A frame picows cannot parse, or an error the session raised: ``details`` hold (code, text)."""
+        what = details[0] if details else None
+        if isinstance(what, tuple) and what and isinstance(what[0], int):
+            self._fail(_REASONS.get(int(what[0]), f"close_{int(what[0])}"))
+        else:
+            self.exception(_text)
+
+    def exception(self, _text: str, *_: Any) -> None:
+        """A listener raised: our bug. The place is logged; the message is not, it may quote a client."""
+        kind, error, trace = sys.exc_info()
+        place = None
+        while trace is not None:
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        _log.error("listener.failed", error=kind.__name__ if kind and error else "unknown", place=place)
+        self._fail("listener_failed")
+
+    def _fail(self, reason: str) -> None:
+        """Counts once, and reads no more: every further chunk would be parsed and reported again."""
+        if not self._failed:
+            self._failed = True
+            self._on_error(reason)
+            self.transport.pause_reading()

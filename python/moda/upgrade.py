@@ -1,0 +1,107 @@
+"""The contract between the door and what lies behind it: one request that wants to become a WebSocket.
+
+The door (serve) reads the head, a mount (wire) decides, the door acts. Neither imports the
+other, so the values that cross are named here, on the ports line. Nothing in this file touches a
+socket: a mount's decision can be tested with an :class:`Upgrade` written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from picows import WSListener
+
+__all__ = ["Accepted", "Mount", "Refused", "Upgrade"]
+
+_NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The head of a request on a mount's path, as it arrived.
+
+    ``method`` is upper case as sent, ``path`` is percent-decoded, ``query`` is raw and without its
+    ``?``. ``headers`` keep their order and their repetitions; names are lower case, values raw
+    bytes without surrounding blanks. ``client`` is (address, port) of the peer, or of the client a
+    trusted proxy named; ``secure`` says whether the client's side of the connection is TLS.
+    ``variables`` are the values of the ``{name}`` segments of the mount's path.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    client: tuple[str, int] | None = None
+    secure: bool = False
+    variables: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES)
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, or None. ``name`` in lower case."""
+        for known, value in self.headers:
+            if known == name:
+                return value
+        return None
+
+    def header_values(self, name: bytes) -> list[bytes]:
+        """Every value of a header, in the order sent."""
+        return [value for known, value in self.headers if known == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The mount takes the connection.
+
+    ``listener`` is called at most once, after the door has checked the upgrade headers: a plain
+    GET on a mount's path is decided like any other and still never makes a listener. ``headers``
+    are added to the 101 answer (``Sec-WebSocket-Protocol``, for one).
+    """
+
+    listener: Callable[[], WSListener]
+    headers: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The mount (or the door) turns the request away with an HTTP answer; the connection then closes.
+
+    ``reason`` is a word for the counters and the log (``origin``, ``vsn``, ...); it is never sent.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: Sequence[tuple[str, str]] = ()
+    reason: str = "refused"
+
+
+class Mount(Protocol):
+    """One WebSocket endpoint.
+
+    ``path`` is matched whole against the percent-decoded path of the request; a ``{name}`` segment
+    matches one non-empty segment. ``max_frame_size`` bounds one frame's payload in bytes: a larger
+    one closes with 1009 before its payload is read.
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def max_frame_size(self) -> int: ...
+
+    def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
+        """Decides without waiting, or returns None: then, and only then, :meth:`accept` is awaited.
+
+        Most requests are decided here, which saves them a task.
+        """
+        ...
+
+    async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
+        """Decides, with all the time the handshake timeout leaves.
+
+        Cancelled when the client goes away or the timeout passes. An exception answers 500 and is
+        logged; it never reaches another connection.
+        """
+        ...

@@ -1,0 +1,165 @@
+"""The Phoenix handshake: from the head of a request to a protocol version, or to a refusal.
+
+Pure: an :class:`~moda.upgrade.Upgrade` in, a :class:`Negotiated` or a
+:class:`~moda.upgrade.Refused` out. The order of the checks is part of the protocol and is that of
+:func:`negotiate` from top to bottom (wire notes 2.1): method, query, origin, auth token,
+subprotocol, version. What comes after is the driver's: the application's ``connect``, then, last of
+all, the upgrade headers (the door does that; so ``connect`` runs even for a plain GET).
+
+Where we differ from the reference, always on input that it answers with 500: a broken
+percent-escape, bytes that are not UTF-8 and an auth token that is no base64 are the client's
+mistake and get 400 with a sentence. An auth token in the URL-safe alphabet, which the prefix
+``base64url`` promises and the reference does not read, is accepted beside the standard one.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moda.upgrade import Refused, Upgrade
+from moda.wire.origin import SAME_HOST, OriginRule
+from moda.wire.query import QueryError, parse_query
+
+__all__ = ["HandshakeOptions", "Negotiated", "Version", "negotiate"]
+
+Version = Literal[1, 2]
+"""1: JSON objects, no binary (Phoenix 1.0.0). 2: JSON arrays and binary frames (2.0.0)."""
+
+TOKEN_PREFIX = "base64url.bearer.phx."
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_PRE_PART = rf"(?:{_NUMBER}|[0-9]*[A-Za-z\-][0-9A-Za-z\-]*)"
+_SEMVER = re.compile(
+    rf"(?P<major>{_NUMBER})\.(?P<minor>{_NUMBER})\.(?P<patch>{_NUMBER})"
+    rf"(?:-(?P<pre>{_PRE_PART}(?:\.{_PRE_PART})*))?(?:\+[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*)?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeOptions:
+    """What one mount asks of a handshake.
+
+    ``auth_token`` reads a token from the subprotocol header as the stock client's ``authToken``
+    option sends it. It is on by default: off, a browser that sends one is answered without a
+    subprotocol and fails the connection itself. ``subprotocols`` are the names this mount speaks,
+    in order of preference; empty means the header is not looked at (but for ``auth_token``).
+    """
+
+    origins: OriginRule = SAME_HOST
+    auth_token: bool = True
+    subprotocols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What the client asked for. ``protocol`` is to be echoed as ``Sec-WebSocket-Protocol``, if not None.
+
+    ``params`` is the query's tree with the path's variables over it; ``token`` the subprotocol's.
+    """
+
+    vsn: Version
+    params: Mapping[str, Any]
+    token: str | None = None
+    protocol: str | None = None
+
+
+def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refused:
+    """Decides a handshake by its head alone. Never raises on anything a client can send."""
+    if upgrade.method != "GET":
+        return Refused(400, reason="method")
+    try:
+        params = parse_query(upgrade.query)
+    except QueryError as error:
+        return _bad_request(str(error), "query")
+    if not _origins_admitted(upgrade, options.origins):
+        return Refused(403, reason="origin")
+    offered = _offered(upgrade)
+    if isinstance(offered, Refused):
+        return offered
+    token: str | None = None
+    spoken = options.subprotocols
+    if options.auth_token:
+        spoken = ("phoenix", *spoken)
+        tokens = [entry for entry in offered if entry.startswith(TOKEN_PREFIX)]
+        offered = [entry for entry in offered if not entry.startswith(TOKEN_PREFIX)]
+        # Two tokens cannot both be meant: neither is used, as in the reference.
+        if len(tokens) == 1:
+            decoded = _decode_token(tokens[0][len(TOKEN_PREFIX) :])
+            if decoded is None:
+                return _bad_request("the auth token in 'sec-websocket-protocol' is not base64", "auth_token")
+            token = decoded
+    protocol: str | None = None
+    if spoken and offered:
+        protocol = next((name for name in spoken if name in offered), None)
+        if protocol is None:
+            return Refused(403, reason="subprotocol")
+    vsn = _version(params.get("vsn", "1.0.0"))
+    if vsn is None:
+        return Refused(403, reason="vsn")
+    params.update(upgrade.variables)
+    return Negotiated(vsn, params, token, protocol)
+
+
+def _bad_request(text: str, reason: str) -> Refused:
+    return Refused(400, text.encode(), (("content-type", "text/plain; charset=utf-8"),), reason)
+
+
+def _origins_admitted(upgrade: Upgrade, rule: OriginRule) -> bool:
+    """A request may carry one Origin. One that carries more is judged by the worst of them."""
+    if not rule.checked:
+        return True
+    host = upgrade.header(b"host")
+    host_text = None if host is None else host.decode("latin-1")
+    return all(
+        rule.admits(value.decode("latin-1"), host_text) for value in upgrade.header_values(b"origin")
+    )
+
+
+def _offered(upgrade: Upgrade) -> list[str] | Refused:
+    """The subprotocols the client offers, over all its headers, in its order."""
+    entries: list[str] = []
+    for value in upgrade.header_values(b"sec-websocket-protocol"):
+        try:
+            text = value.decode("ascii")
+        except UnicodeDecodeError:
+            return _bad_request("'sec-websocket-protocol' has bytes that are not ASCII", "subprotocol")
+        entries.extend(entry for entry in (part.strip() for part in text.split(",")) if entry)
+    return entries
+
+
+def _decode_token(encoded: str) -> str | None:
+    """The token, or None if it is no base64. Padding and either alphabet are accepted.
+
+    The stock client encodes with ``btoa``, whose input is Latin-1; other clients send UTF-8. Bytes
+    that are valid UTF-8 are read as that.
+    """
+    standard = encoded.rstrip("=").translate({ord("-"): "+", ord("_"): "/"})
+    try:
+        raw = b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def _version(vsn: Any) -> Version | None:
+    """``~> 2.0.0`` is 2, ``~> 1.0.0`` is 1, all else None: strict semantic versioning, no leading zeros.
+
+    A pre-release sorts before its release, so ``2.0.0-rc.1`` is not yet ``2.0.0`` and is refused.
+
+    >>> _version("2.0.7"), _version("1.0.0"), _version("2.1.0"), _version("02.0.0"), _version(["2.0.0"])
+    (2, 1, None, None, None)
+    """
+    match = _SEMVER.fullmatch(vsn) if isinstance(vsn, str) else None
+    if match is None or match["minor"] != "0" or (match["patch"] == "0" and match["pre"]):
+        return None
+    if match["major"] == "2":
+        return 2
+    return 1 if match["major"] == "1" else None

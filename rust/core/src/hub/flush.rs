@@ -1,0 +1,324 @@
+//! Bytes to sockets: the end of a loop turn.
+//!
+//! The hub writes plain sockets itself. When the kernel takes less than was offered, the rest of
+//! that one piece goes to the driver's transport (`next_write`), which tells us through `resume`
+//! when it has got rid of it; until then the connection is blocked and its topics' delivery
+//! policies apply. Bytes therefore have one order: transport first, outbox after.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::{Batch, ConnKey, Piece, SubKey, CODECS};
+use super::send::{send, Sent};
+use super::{Action, Hub, Phase, Sink};
+
+/// Pieces up to this many bytes are copied together for one `send`; larger ones go alone.
+const GATHER_BYTES: usize = 64 * 1024;
+/// How many sockets are written between two looks at the clock.
+const CLOCK_EVERY: usize = 16;
+
+impl<S> Hub<S> {
+    /// True when frames are queued that [`Hub::flush`] would send.
+    pub fn needs_flush(&self) -> bool {
+        !self.dirty.is_empty() || !self.log.is_empty()
+    }
+
+    /// Sends what is queued, for about one slice. Returns true when more is left: call it again
+    /// after the loop has had a turn.
+    pub fn flush(&mut self) -> bool {
+        let deadline = Instant::now() + self.config.slice;
+        self.flush_dirty(deadline);
+        self.fan_out(Some(deadline));
+        self.needs_flush()
+    }
+
+    /// Bytes the driver must write to a connection's transport, oldest first. It then calls
+    /// [`Hub::resume`] as soon as the transport's buffer is empty, which may be at once.
+    pub fn next_write(&mut self) -> Option<(ConnKey, Vec<u8>)> {
+        self.writes.pop_front()
+    }
+
+    /// What the driver must do to transports.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Connections that outgrew their budget since the last call; the caller closes them.
+    pub fn take_slow(&mut self) -> Vec<ConnKey> {
+        std::mem::take(&mut self.slow)
+    }
+
+    /// The transport holds bytes that must go first: nothing is written until [`Hub::resume`].
+    pub fn block(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.blocked = true;
+        }
+    }
+
+    /// The transport's buffer is empty again.
+    pub fn resume(&mut self, key: ConnKey) {
+        if !self.conns.get(key).is_some_and(|conn| conn.blocked) {
+            return;
+        }
+        // While still blocked: what is queued for a lagging topic must not follow its newest.
+        self.catch_up(key);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        conn.blocked = false;
+        let codec = conn.codec as usize;
+        for (topic, seen) in std::mem::take(&mut conn.lagging) {
+            let Some(topic) = self.topics.get(topic) else {
+                continue;
+            };
+            let mut missed: Vec<(u64, Arc<[u8]>)> = topic
+                .newest
+                .values()
+                .filter(|newest| newest.seq > seen)
+                .filter_map(|newest| Some((newest.seq, newest.frames[codec].clone()?)))
+                .collect();
+            missed.sort_unstable_by_key(|(seq, _)| *seq);
+            let delivered = missed.len() as u64;
+            self.stats.conflated = self.stats.conflated.saturating_sub(delivered);
+            self.stats.deliveries += delivered;
+            self.stats.messages_out += delivered;
+            for (_, frame) in missed {
+                self.stats.outbox_bytes += frame.len();
+                conn.outbox.push(Piece::Newest(frame));
+            }
+        }
+        self.mark_dirty(key);
+    }
+
+    fn flush_dirty(&mut self, deadline: Instant) {
+        let mut written = 0;
+        while let Some(key) = self.dirty.pop_front() {
+            if let Some(conn) = self.conns.get_mut(key) {
+                conn.dirty = false;
+            }
+            self.write(key);
+            written += 1;
+            if written % CLOCK_EVERY == 0 && Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+
+    /// Serves every queued run now, however long it takes.
+    pub(super) fn serve_all(&mut self) {
+        self.fan_out(None);
+    }
+
+    fn fan_out(&mut self, deadline: Option<Instant>) {
+        self.seal_log();
+        let mut served = 0;
+        while let Some(run) = self.log.front_mut() {
+            let number = self.log_start;
+            let (topic, exclude) = (run.topic, run.exclude);
+            let sealed = run.sealed.clone();
+            let intercepted = run.intercepted.take();
+            let mut cursor = run.cursor;
+            let mut out_of_time = false;
+            while let Some(member) = self.topics[topic].members.get(cursor).copied() {
+                cursor += 1;
+                self.serve(
+                    number,
+                    member.conn,
+                    member.sub,
+                    exclude,
+                    intercepted.as_deref(),
+                    &sealed,
+                );
+                served += 1;
+                if served % CLOCK_EVERY == 0 && deadline.is_some_and(|d| Instant::now() >= d) {
+                    out_of_time = true;
+                    break;
+                }
+            }
+            if let Some(run) = self.log.front_mut() {
+                run.cursor = cursor;
+                run.intercepted = intercepted;
+            }
+            if out_of_time {
+                return;
+            }
+            self.finish_run();
+        }
+    }
+
+    fn serve(
+        &mut self,
+        number: u64,
+        key: ConnKey,
+        sub: SubKey,
+        exclude: SubKey,
+        intercepted: Option<&str>,
+        sealed: &[Option<Arc<Batch>>; CODECS],
+    ) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        if conn.log_pos > number {
+            return;
+        }
+        let alone = self.log.len() == 1 && conn.outbox.is_empty() && !conn.blocked;
+        let (true, Sink::Socket(fd), Phase::Open) = (alone, conn.sink, conn.phase) else {
+            self.catch_up(key);
+            self.write(key);
+            return;
+        };
+        conn.log_pos = number + 1;
+        if sub == exclude {
+            return;
+        }
+        let Some(batch) = &sealed[conn.codec as usize] else {
+            return;
+        };
+        if let (Some(event), Some(sub)) = (intercepted, self.subs.get(sub)) {
+            if sub.intercepts.as_ref().is_some_and(|i| i.contains(event)) {
+                return;
+            }
+        }
+        let frames = u64::from(batch.frames);
+        self.stats.deliveries += frames;
+        self.stats.messages_out += frames;
+        self.stats.sends += 1;
+        match send(fd, &batch.bytes) {
+            Sent::Bytes(n) if n == batch.bytes.len() => self.stats.bytes_out += n as u64,
+            Sent::Bytes(n) => {
+                self.stats.bytes_out += n as u64;
+                self.spill(key, batch.bytes[n..].to_vec());
+            }
+            Sent::Closed => self.cut(key),
+        }
+    }
+
+    fn finish_run(&mut self) {
+        let Some(run) = self.log.pop_front() else {
+            return;
+        };
+        self.log_start += 1;
+        self.log_bytes -= run.bytes;
+        self.stats.fanout.observe(run.since.elapsed());
+        if let Some(topic) = self.topics.get_mut(run.topic) {
+            topic.runs -= 1;
+            if topic.runs == 0 && topic.holes > 0 {
+                topic.holes = 0;
+                topic.members.retain(|m| m.sub != SubKey::default());
+                for (place, member) in topic.members.iter().enumerate() {
+                    if let Some(sub) = self.subs.get_mut(member.sub) {
+                        sub.place = u32::try_from(place).ok();
+                    }
+                }
+            }
+        }
+        self.forget_if_idle(run.topic);
+    }
+
+    /// Sends a connection's outbox, as much as the socket takes.
+    pub(super) fn write(&mut self, key: ConnKey) {
+        loop {
+            let Some(conn) = self.conns.get_mut(key) else {
+                return;
+            };
+            if conn.blocked {
+                return;
+            }
+            if conn.outbox.is_empty() {
+                if let Phase::Closing { hang_up, .. } = &mut conn.phase {
+                    if std::mem::take(hang_up) {
+                        self.actions.push_back(Action::Close(key));
+                    }
+                }
+                return;
+            }
+            match conn.sink {
+                Sink::Transport => {
+                    let mut bytes = Vec::with_capacity(conn.outbox.bytes());
+                    while let Some(piece) = conn.outbox.pop() {
+                        bytes.extend_from_slice(piece.bytes());
+                    }
+                    self.stats.outbox_bytes -= bytes.len();
+                    self.stats.bytes_out += bytes.len() as u64;
+                    self.stats.sends += 1;
+                    conn.blocked = true;
+                    self.writes.push_back((key, bytes));
+                    return;
+                }
+                Sink::Socket(fd) => {
+                    let (offered, sent) = if conn.outbox.len() == 1 {
+                        let bytes = conn.outbox.front().next().unwrap_or_default();
+                        (bytes.len(), send(fd, bytes))
+                    } else {
+                        self.scratch.clear();
+                        for bytes in conn.outbox.front() {
+                            if !self.scratch.is_empty()
+                                && self.scratch.len() + bytes.len() > GATHER_BYTES
+                            {
+                                break;
+                            }
+                            self.scratch.extend_from_slice(bytes);
+                        }
+                        (self.scratch.len(), send(fd, &self.scratch))
+                    };
+                    self.stats.sends += 1;
+                    match sent {
+                        Sent::Closed => return self.cut(key),
+                        Sent::Bytes(n) => {
+                            self.stats.bytes_out += n as u64;
+                            if !self.consume(key, n, offered) {
+                                return;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes `sent` of `offered` bytes off the outbox; false when the socket took less than offered.
+    fn consume(&mut self, key: ConnKey, sent: usize, offered: usize) -> bool {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return false;
+        };
+        let mut left = sent;
+        let full = sent == offered;
+        loop {
+            if left == 0 && full {
+                return true;
+            }
+            let Some(piece) = conn.outbox.pop() else {
+                return full;
+            };
+            let bytes = piece.bytes();
+            self.stats.outbox_bytes -= bytes.len();
+            if left >= bytes.len() && (left > 0 || bytes.is_empty()) {
+                left -= bytes.len();
+                continue;
+            }
+            // The piece the socket broke off in, or the first one of which it took nothing.
+            let rest = bytes[left..].to_vec();
+            self.spill(key, rest);
+            return false;
+        }
+    }
+
+    fn spill(&mut self, key: ConnKey, rest: Vec<u8>) {
+        self.stats.short_sends += 1;
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.blocked = true;
+        }
+        self.writes.push_back((key, rest));
+    }
+
+    /// The peer is gone: nothing more is sent, the transport is cut.
+    fn cut(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            self.stats.outbox_bytes -= conn.outbox.clear();
+            conn.blocked = true;
+            conn.lagging = Vec::new();
+            self.actions.push_back(Action::Abort(key));
+        }
+    }
+}
+

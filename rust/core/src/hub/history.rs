@@ -1,0 +1,171 @@
+//! The last messages of a topic, numbered, for clients that come back.
+//!
+//! An `offset` counts a topic's messages from 1; an `epoch` names one life of that count. A client
+//! that shows an old epoch, or an offset that has left the ring, has a gap and is told so; anything
+//! else is recovered exactly. Bounded by count, age and bytes, whichever is reached first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One kept message: what recovery encodes again for whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub offset: u64,
+    pub at_ms: u64,
+    pub event: Arc<str>,
+    pub payload: Arc<[u8]>,
+    pub binary: bool,
+}
+
+/// Bounds of a ring; `size` 0 keeps nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub size: usize,
+    pub ttl_ms: u64,
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+pub struct History {
+    epoch: u64,
+    next: u64,
+    limits: Limits,
+    bytes: usize,
+    ring: VecDeque<Kept>,
+}
+
+/// What a client that has seen everything up to an offset still misses.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Recovery<'a> {
+    /// Every missed message, oldest first; empty when none was missed.
+    Complete(Vec<&'a Kept>),
+    /// Some are gone: the client must start afresh.
+    Gap,
+}
+
+impl History {
+    pub fn new(epoch: u64, limits: Limits) -> Self {
+        Self {
+            epoch,
+            next: 1,
+            limits,
+            bytes: 0,
+            ring: VecDeque::new(),
+        }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The offset of the newest message; 0 before the first.
+    pub fn offset(&self) -> u64 {
+        self.next - 1
+    }
+
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Numbers a message and keeps it within the limits; returns its offset.
+    pub fn push(&mut self, event: &str, payload: &[u8], binary: bool, now_ms: u64) -> u64 {
+        let offset = self.next;
+        self.next += 1;
+        if self.limits.size > 0 {
+            self.bytes += payload.len();
+            self.ring.push_back(Kept {
+                offset,
+                at_ms: now_ms,
+                event: event.into(),
+                payload: payload.into(),
+                binary,
+            });
+        }
+        self.expire(now_ms);
+        offset
+    }
+
+    /// Drops what is too many, too old or too large.
+    pub fn expire(&mut self, now_ms: u64) {
+        while let Some(oldest) = self.ring.front() {
+            let old = now_ms.saturating_sub(oldest.at_ms) > self.limits.ttl_ms;
+            if self.ring.len() <= self.limits.size && self.bytes <= self.limits.bytes && !old {
+                break;
+            }
+            self.bytes -= oldest.payload.len();
+            self.ring.pop_front();
+        }
+        if self.ring.is_empty() {
+            self.ring = VecDeque::new();
+        }
+    }
+
+    /// Everything after `offset` of `epoch`.
+    pub fn since(&self, epoch: u64, offset: u64) -> Recovery<'_> {
+        if epoch != self.epoch || offset >= self.next {
+            return Recovery::Gap;
+        }
+        let missed = self.next - 1 - offset;
+        if missed > self.ring.len() as u64 {
+            return Recovery::Gap;
+        }
+        let skip = self.ring.len() - usize::try_from(missed).unwrap_or(0);
+        Recovery::Complete(self.ring.iter().skip(skip).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        size: 3,
+        ttl_ms: 1000,
+        bytes: 100,
+    };
+
+    fn offsets(recovery: &Recovery<'_>) -> Option<Vec<u64>> {
+        match recovery {
+            Recovery::Complete(kept) => Some(kept.iter().map(|k| k.offset).collect()),
+            Recovery::Gap => None,
+        }
+    }
+
+    #[test]
+    fn what_was_missed_comes_back_in_order_and_nothing_else() {
+        let mut h = History::new(7, LIMITS);
+        for n in 0..5u8 {
+            h.push("e", &[n], false, 0);
+        }
+        assert_eq!(offsets(&h.since(7, 3)), Some(vec![4, 5]));
+        assert_eq!(offsets(&h.since(7, 2)), Some(vec![3, 4, 5]));
+        assert_eq!(offsets(&h.since(7, 5)), Some(vec![]));
+    }
+
+    #[test]
+    fn an_old_epoch_a_lost_offset_and_a_future_offset_are_gaps() {
+        let mut h = History::new(7, LIMITS);
+        for n in 0..5u8 {
+            h.push("e", &[n], false, 0);
+        }
+        assert_eq!(offsets(&h.since(6, 4)), None);
+        assert_eq!(offsets(&h.since(7, 1)), None);
+        assert_eq!(offsets(&h.since(7, 6)), None);
+    }
+
+    #[test]
+    fn age_and_bytes_bound_the_ring_too() {
+        let mut h = History::new(1, LIMITS);
+        h.push("e", &[0; 60], false, 0);
+        h.push("e", &[0; 60], false, 0);
+        assert_eq!(h.len(), 1);
+        h.expire(1001);
+        assert!(h.is_empty());
+        assert_eq!(h.offset(), 2);
+        assert_eq!(offsets(&h.since(1, 2)), Some(vec![]));
+    }
+}

@@ -1,0 +1,537 @@
+//! The hub: connections, topics, and the order in which bytes reach sockets.
+//!
+//! # Theory
+//!
+//! A publish does not touch its subscribers. It appends to a *run*: the messages of one topic
+//! published one after the other in this loop turn, encoded once per codec. The queue of runs is
+//! the one order of the whole hub. At the end of the turn `flush` walks each run's members and
+//! gives every connection all runs it has not had, in one `send`. Ten messages on a topic cost a
+//! subscriber one system call.
+//!
+//! Fan-out is sliced: after about two milliseconds `flush` returns and asks to be called again, so
+//! a heartbeat waits for a slice and not for ten thousand sockets. Between slices anything may
+//! happen; three rules keep the order right:
+//!
+//! 1. every connection remembers the next run it must look at (`log_pos`); a run it is past is not
+//!    for it, so nobody is served twice and a newcomer gets nothing published before its join;
+//! 2. a frame for one connection that must follow earlier broadcasts first lets that connection
+//!    catch up with all queued runs (`catch_up`); heartbeat replies skip this on purpose;
+//! 3. members do not move while a run of their topic is queued (`Topic::holes`).
+//!
+//! The driver must call [`Hub::flush`] at the end of a turn when [`Hub::needs_flush`], then carry
+//! out [`Hub::next_write`] and [`Hub::next_action`] until both are empty. It must call
+//! [`Hub::remove`] before a connection's descriptor is closed: that is what keeps a frame from
+//! reaching the descriptor's next owner.
+
+mod batch;
+mod flush;
+mod history;
+mod outbox;
+mod publish;
+mod send;
+mod stats;
+mod topic;
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slotmap::SlotMap;
+
+pub use batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
+pub use history::{History, Kept, Limits as HistoryLimits, Recovery};
+pub use outbox::Outbox;
+pub use publish::Publish;
+pub use send::{ms_since_data, send, Sent};
+pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
+pub use topic::{Delivery, Intercepts, Policy, Sub, Topic};
+
+use crate::ws;
+
+/// Where a connection's bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    /// Straight to a plain TCP (or Unix) socket.
+    Socket(RawFd),
+    /// Through the driver's transport (TLS): the hub hands out bytes, see [`Hub::next_write`].
+    Transport,
+}
+
+/// Bounds of the hub; every one may be set by the operator.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Bytes that may wait for one connection under `Delivery::Every`.
+    pub outbox_bytes: usize,
+    /// Bytes of queued runs before a publish serves them on the spot.
+    pub log_bytes: usize,
+    /// How long one slice of fan-out may keep the loop.
+    pub slice: Duration,
+    /// How long a closed connection may take to answer the close before it is cut.
+    pub close_grace_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            outbox_bytes: 1 << 20,
+            log_bytes: 64 << 20,
+            slice: Duration::from_millis(2),
+            close_grace_ms: 5_000,
+        }
+    }
+}
+
+/// What the driver must do to a connection's transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// All is said: close once the transport's own buffer is empty.
+    Close(ConnKey),
+    /// Cut it: the peer is gone, does not read, or does not answer the close.
+    Abort(ConnKey),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// A close frame is queued or sent; nothing else goes out, nothing that comes in counts.
+    Closing {
+        deadline_ms: u64,
+        /// Close the transport as soon as the close frame has left.
+        hang_up: bool,
+    },
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    pub codec: Codec,
+    pub mount: u16,
+    sink: Sink,
+    phase: Phase,
+    /// The transport holds bytes of ours that the peer has not read.
+    blocked: bool,
+    dirty: bool,
+    log_pos: u64,
+    seen_ms: u64,
+    outbox: Outbox,
+    /// Topics of `Delivery::Latest` it could not follow, each with the last message it had.
+    lagging: Vec<(TopicKey, u64)>,
+    subs: Vec<SubKey>,
+    id: Option<Arc<str>>,
+    pub assembler: ws::Assembler,
+}
+
+impl Conn {
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub fn subs(&self) -> &[SubKey] {
+        &self.subs
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Hub<S> {
+    pub config: Config,
+    pub stats: Stats,
+    conns: SlotMap<ConnKey, Conn>,
+    subs: SlotMap<SubKey, Sub<S>>,
+    topics: SlotMap<TopicKey, Topic>,
+    by_name: HashMap<Arc<str>, TopicKey>,
+    by_id: HashMap<Arc<str>, Vec<ConnKey>>,
+    log: VecDeque<publish::Run>,
+    log_start: u64,
+    log_bytes: usize,
+    dirty: VecDeque<ConnKey>,
+    /// Connections over budget, to be closed by the protocol above (it owns the goodbye).
+    slow: Vec<ConnKey>,
+    writes: VecDeque<(ConnKey, Vec<u8>)>,
+    actions: VecDeque<Action>,
+    scratch: Vec<u8>,
+    now_ms: u64,
+    epoch: u64,
+}
+
+impl<S> Hub<S> {
+    /// `epoch` names this life of the hub in offsets: give a number that no earlier life had.
+    pub fn new(config: Config, epoch: u64) -> Self {
+        Self {
+            config,
+            stats: Stats::default(),
+            conns: SlotMap::with_key(),
+            subs: SlotMap::with_key(),
+            topics: SlotMap::with_key(),
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            log: VecDeque::new(),
+            log_start: 0,
+            log_bytes: 0,
+            dirty: VecDeque::new(),
+            slow: Vec::new(),
+            writes: VecDeque::new(),
+            actions: VecDeque::new(),
+            scratch: Vec::new(),
+            now_ms: 0,
+            epoch,
+        }
+    }
+
+    /// Tells the hub the time, milliseconds of any steady clock. Call it before other calls when it moved.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    // -- connections
+
+    pub fn open(&mut self, codec: Codec, mount: u16, sink: Sink, id: Option<&str>) -> ConnKey {
+        let id: Option<Arc<str>> = id.map(Into::into);
+        let key = self.conns.insert(Conn {
+            codec,
+            mount,
+            sink,
+            phase: Phase::Open,
+            blocked: false,
+            dirty: false,
+            log_pos: self.log_end(),
+            seen_ms: self.now_ms,
+            outbox: Outbox::default(),
+            lagging: Vec::new(),
+            subs: Vec::new(),
+            id: id.clone(),
+            assembler: ws::Assembler::default(),
+        });
+        if let Some(id) = id {
+            self.by_id.entry(id).or_default().push(key);
+        }
+        self.stats.opened += 1;
+        key
+    }
+
+    /// Forgets a connection and returns what its subscriptions held. After this call no byte goes
+    /// to its descriptor.
+    pub fn remove(&mut self, key: ConnKey) -> Vec<S> {
+        let ended = self.drop_subs(key);
+        if let Some(conn) = self.conns.remove(key) {
+            self.stats.closed += 1;
+            self.stats.outbox_bytes -= conn.outbox.bytes();
+            if let Some(id) = conn.id {
+                if let Some(keys) = self.by_id.get_mut(&id) {
+                    keys.retain(|k| *k != key);
+                    if keys.is_empty() {
+                        self.by_id.remove(&id);
+                    }
+                }
+            }
+        }
+        ended
+    }
+
+    pub fn conn(&self, key: ConnKey) -> Option<&Conn> {
+        self.conns.get(key)
+    }
+
+    pub fn conn_mut(&mut self, key: ConnKey) -> Option<&mut Conn> {
+        self.conns.get_mut(key)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    pub fn connection_keys(&self) -> impl Iterator<Item = ConnKey> + '_ {
+        self.conns.keys()
+    }
+
+    pub fn topics(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Connections that share an application's socket id.
+    pub fn by_id(&self, id: &str) -> Vec<ConnKey> {
+        self.by_id.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Something arrived: the idle clock starts again.
+    pub fn touch(&mut self, key: ConnKey) {
+        let now = self.now_ms;
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.seen_ms = now;
+        }
+    }
+
+    /// Says goodbye: queues a close frame, ends the subscriptions, sends nothing after it. With
+    /// `hang_up` the transport is closed once the frame has left (the peer has said its close
+    /// already); otherwise the peer's answer is awaited for `close_grace_ms`.
+    pub fn close(&mut self, key: ConnKey, code: u16, reason: &str, hang_up: bool) -> Vec<S> {
+        if !self.conns.get(key).is_some_and(Conn::is_open) {
+            return Vec::new();
+        }
+        self.catch_up(key);
+        let ended = self.drop_subs(key);
+        let deadline_ms = self.now_ms + self.config.close_grace_ms;
+        self.direct(key, |out| {
+            ws::frame_into(out, ws::Opcode::Close, |out| {
+                out.extend_from_slice(&ws::close_payload(code, reason));
+            });
+        });
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.phase = Phase::Closing {
+                deadline_ms,
+                hang_up,
+            };
+            conn.lagging = Vec::new();
+        }
+        self.stats.count_close(code);
+        ended
+    }
+
+    /// The peer has answered our close: hang up once everything queued has left.
+    pub fn hang_up(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            if let Phase::Closing { hang_up, .. } = &mut conn.phase {
+                *hang_up = true;
+                self.mark_dirty(key);
+            }
+        }
+    }
+
+    /// Connections of `mount` that have been silent for `idle_ms`, and cuts those whose close was
+    /// not answered in time. One pass over all connections; call it every few seconds.
+    pub fn sweep(&mut self, idle_ms: &dyn Fn(u16) -> u64) -> Vec<ConnKey> {
+        let now = self.now_ms;
+        let mut idle = Vec::new();
+        for (key, conn) in &mut self.conns {
+            match conn.phase {
+                Phase::Closing { deadline_ms, .. } if deadline_ms <= now => {
+                    self.actions.push_back(Action::Abort(key));
+                }
+                Phase::Closing { .. } => {}
+                Phase::Open => {
+                    let limit = idle_ms(conn.mount);
+                    let silent = now.saturating_sub(conn.seen_ms);
+                    if limit == 0 || silent < limit {
+                        continue;
+                    }
+                    // Half a frame is a sign of life that no frame has told of.
+                    let since = match conn.sink {
+                        Sink::Socket(fd) => ms_since_data(fd),
+                        Sink::Transport => None,
+                    };
+                    match since {
+                        Some(ms) if ms < limit => conn.seen_ms = now - ms,
+                        _ => idle.push(key),
+                    }
+                }
+            }
+        }
+        idle
+    }
+
+    // -- subscriptions
+
+    /// Takes a place on a topic that is not served yet (a join under way).
+    pub fn reserve(
+        &mut self,
+        conn: ConnKey,
+        topic: &str,
+        policy: Policy,
+        intercepts: Option<Intercepts>,
+        seat: S,
+    ) -> SubKey {
+        let topic = self.topic_entry(topic, policy);
+        self.topics[topic].joining += 1;
+        let sub = self.subs.insert(Sub {
+            conn,
+            topic,
+            place: None,
+            intercepts,
+            seat,
+        });
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.subs.push(sub);
+        }
+        sub
+    }
+
+    /// Serves a reserved place from the next message on.
+    pub fn activate(&mut self, key: SubKey) {
+        let Some(sub) = self.subs.get(key) else {
+            return;
+        };
+        let (conn_key, topic_key) = (sub.conn, sub.topic);
+        if sub.place.is_some() {
+            return;
+        }
+        // Rule 1: whatever is queued was published before this join.
+        self.catch_up(conn_key);
+        let (Some(conn), Some(topic)) = (self.conns.get(conn_key), self.topics.get_mut(topic_key))
+        else {
+            return;
+        };
+        let sub = &mut self.subs[key];
+        topic.joining -= 1;
+        topic.codecs[conn.codec as usize] += 1;
+        topic.intercepting += u32::from(sub.intercepts.is_some());
+        sub.place = u32::try_from(topic.members.len()).ok();
+        topic.members.push(topic::Member {
+            sub: key,
+            conn: conn_key,
+        });
+    }
+
+    /// Gives up a place; queued broadcasts still reach the connection first.
+    pub fn release(&mut self, key: SubKey) -> Option<S> {
+        let conn = self.subs.get(key)?.conn;
+        self.catch_up(conn);
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.subs.retain(|s| *s != key);
+        }
+        self.drop_sub(key)
+    }
+
+    pub fn sub(&self, key: SubKey) -> Option<&Sub<S>> {
+        self.subs.get(key)
+    }
+
+    pub fn sub_mut(&mut self, key: SubKey) -> Option<&mut Sub<S>> {
+        self.subs.get_mut(key)
+    }
+
+    pub fn topic(&self, key: TopicKey) -> Option<&Topic> {
+        self.topics.get(key)
+    }
+
+    pub fn topic_name(&self, key: SubKey) -> Option<Arc<str>> {
+        let sub = self.subs.get(key)?;
+        Some(self.topics.get(sub.topic)?.name.clone())
+    }
+
+    pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(*self.by_name.get(name)?)
+    }
+
+    /// The connection's place on a topic. A connection holds few, so this compares names.
+    pub fn find(&self, conn: ConnKey, topic: &str) -> Option<SubKey> {
+        let conn = self.conns.get(conn)?;
+        if conn.subs.len() > 8 {
+            let topic = *self.by_name.get(topic)?;
+            return conn
+                .subs
+                .iter()
+                .copied()
+                .find(|s| self.subs.get(*s).is_some_and(|s| s.topic == topic));
+        }
+        conn.subs.iter().copied().find(|s| {
+            self.subs
+                .get(*s)
+                .and_then(|s| self.topics.get(s.topic))
+                .is_some_and(|t| &*t.name == topic)
+        })
+    }
+
+    fn drop_subs(&mut self, key: ConnKey) -> Vec<S> {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return Vec::new();
+        };
+        let subs = std::mem::take(&mut conn.subs);
+        subs.into_iter().filter_map(|s| self.drop_sub(s)).collect()
+    }
+
+    fn drop_sub(&mut self, key: SubKey) -> Option<S> {
+        let sub = self.subs.remove(key)?;
+        let topic = self.topics.get_mut(sub.topic)?;
+        match sub.place {
+            None => topic.joining -= 1,
+            Some(place) => {
+                if let Some(conn) = self.conns.get(sub.conn) {
+                    topic.codecs[conn.codec as usize] -= 1;
+                }
+                topic.intercepting -= u32::from(sub.intercepts.is_some());
+                let place = place as usize;
+                if topic.runs > 0 {
+                    topic.members[place] = topic::Member {
+                        sub: SubKey::default(),
+                        conn: ConnKey::default(),
+                    };
+                    topic.holes += 1;
+                } else {
+                    topic.members.swap_remove(place);
+                    if let Some(moved) = topic.members.get(place) {
+                        if let Some(moved) = self.subs.get_mut(moved.sub) {
+                            moved.place = u32::try_from(place).ok();
+                        }
+                    }
+                }
+            }
+        }
+        self.forget_if_idle(sub.topic);
+        Some(sub.seat)
+    }
+
+    fn topic_entry(&mut self, name: &str, policy: Policy) -> TopicKey {
+        if let Some(key) = self.by_name.get(name) {
+            return *key;
+        }
+        let name: Arc<str> = name.into();
+        let key = self
+            .topics
+            .insert(Topic::new(name.clone(), policy, self.epoch));
+        self.by_name.insert(name, key);
+        key
+    }
+
+    fn forget_if_idle(&mut self, key: TopicKey) {
+        if self.topics.get(key).is_some_and(Topic::is_idle) {
+            if let Some(topic) = self.topics.remove(key) {
+                self.by_name.remove(&topic.name);
+            }
+        }
+    }
+
+    // -- frames for one connection
+
+    /// Queues frames that need not wait for earlier broadcasts (heartbeat replies, closes).
+    pub fn direct(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(conn) = self.conns.get_mut(key) else {
+            return;
+        };
+        if !conn.is_open() {
+            return;
+        }
+        let before = conn.outbox.bytes();
+        conn.outbox.append(write);
+        self.stats.outbox_bytes += conn.outbox.bytes() - before;
+        self.stats.messages_out += 1;
+        self.mark_dirty(key);
+        self.enforce_budget(key);
+    }
+
+    /// Queues frames behind every broadcast published so far.
+    pub fn ordered(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
+        self.catch_up(key);
+        self.direct(key, write);
+    }
+
+    fn mark_dirty(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            if !conn.dirty {
+                conn.dirty = true;
+                self.dirty.push_back(key);
+            }
+        }
+    }
+}
+
+
+

@@ -1,0 +1,538 @@
+//! Many Phoenix clients in one thread.
+//!
+//! A connection costs a descriptor and a few hundred bytes; one buffer serves every read, since a
+//! message is looked at where it was received and only the head of an unfinished one is kept.
+//! Probes, whose latency is the figure, live in an epoll set of their own that is looked at every
+//! few dozen events: behind 10,000 readable subscribers they would measure our queue instead of the
+//! server's.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::sys::{self, Epoll};
+use crate::wire::{self, Upgrade};
+
+/// Where the clients go.
+pub struct Target {
+    pub address: SocketAddrV4,
+    pub host: String,
+    pub path: String,
+}
+
+impl Target {
+    /// Reads `ws://HOST:PORT/PATH`; HOST is an IPv4 address or `localhost`.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let wrong = |what: &str| {
+            format!("--url: {what}; got {url:?}, takes ws://127.0.0.1:4001/socket/websocket?vsn=2.0.0")
+        };
+        let rest = url.strip_prefix("ws://").ok_or_else(|| wrong("must start with ws://"))?;
+        let (host, path) = rest.split_once('/').ok_or_else(|| wrong("has no path"))?;
+        let (name, port) = host.split_once(':').ok_or_else(|| wrong("has no port"))?;
+        let name = if name == "localhost" { "127.0.0.1" } else { name };
+        let ip: Ipv4Addr = name.parse().map_err(|_| wrong("host is no IPv4 address"))?;
+        let port = port.parse().map_err(|_| wrong("port is no number of 1 to 65535"))?;
+        Ok(Self {
+            address: SocketAddrV4::new(ip, port),
+            host: host.to_owned(),
+            path: format!("/{path}"),
+        })
+    }
+}
+
+/// What a set of alike connections does once connected.
+#[derive(Default)]
+pub struct Group {
+    /// Joined after the handshake; `None` stops at the open socket.
+    pub topic: Option<String>,
+    /// No handshake at all: the other end is a machine limit, not a gateway.
+    pub raw: bool,
+    /// Served ahead of all others.
+    pub urgent: bool,
+    /// `SO_RCVBUF`, for readers that will stop reading.
+    pub receive_buffer: Option<i32>,
+}
+
+impl Group {
+    pub fn joining(topic: &str) -> Self {
+        Self { topic: Some(topic.to_owned()), ..Self::default() }
+    }
+
+    pub fn urgent(self) -> Self {
+        Self { urgent: true, ..self }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    Connecting,
+    Upgrading,
+    Joining,
+    Ready,
+    /// Reads nothing any more; may still write.
+    Muted,
+    Closed,
+}
+
+/// One client.
+pub struct Connection {
+    pub id: usize,
+    pub group: usize,
+    pub state: State,
+    /// When connecting began, when the join was answered (nanoseconds).
+    pub started: u64,
+    pub ready: u64,
+    /// Number of the last broadcast received.
+    pub sequence: u64,
+    /// When the last keep-alive left; 0 once it is answered.
+    pub beat: u64,
+    socket: Option<OwnedFd>,
+    mask: [u8; 4],
+    kept: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// Queues one text frame; it leaves when the swarm has finished with what was received.
+    pub fn queue(&mut self, text: &[u8]) {
+        wire::put_frame(&mut self.out, wire::TEXT, text, self.mask);
+    }
+
+    /// Queues bytes as they are.
+    pub fn queue_raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else {
+            return Ok(());
+        };
+        let mut sent = 0;
+        while sent < self.out.len() {
+            match sys::send(socket, &self.out[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        if sent == self.out.len() {
+            self.out.clear();
+        } else {
+            self.out.drain(..sent);
+        }
+        Ok(())
+    }
+}
+
+/// What a bench does with what its clients receive.
+pub trait Handler {
+    /// Called before every wait: the place for what is sent by the clock. Returns how long the wait
+    /// may last at most.
+    fn tick(&mut self, _swarm: &mut Swarm) -> Duration {
+        Duration::MAX
+    }
+    /// The connection has joined (or is open, when its group joins nothing).
+    fn ready(&mut self, _connection: &mut Connection, _now: u64) {}
+    /// A text frame came after that. `now` is when the read that brought it returned.
+    fn message(&mut self, connection: &mut Connection, text: &[u8], now: u64);
+}
+
+/// The `ref` of joins and of keep-alive heartbeats. Benches number theirs with eight digits.
+const JOIN_REF: &str = "1";
+pub const KEEP_ALIVE_REF: &[u8] = b"k";
+const KEEP_ALIVE: &[u8] = br#"[null,"k","phoenix","heartbeat",{}]"#;
+
+const URGENT: u64 = u64::MAX;
+const BATCH: usize = 256;
+const BETWEEN_URGENT: usize = 32;
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+const BUFFER: usize = 128 * 1024;
+
+pub struct Swarm {
+    pub connections: Vec<Connection>,
+    /// What went wrong, in words, and how often.
+    pub errors: BTreeMap<String, u64>,
+    target: Target,
+    source: Option<Ipv4Addr>,
+    groups: Vec<Group>,
+    main: Epoll,
+    urgent: Epoll,
+    has_urgent: bool,
+    buffer: Vec<u8>,
+    unsettled: usize,
+    beats: u64,
+    beats_since: u64,
+}
+
+impl Swarm {
+    pub fn new(target: Target) -> io::Result<Self> {
+        let (main, urgent) = (Epoll::new()?, Epoll::new()?);
+        main.add(&urgent, sys::READABLE, URGENT)?;
+        let [_, b, c, d] = (std::process::id().wrapping_mul(0x9e37_79b9)).to_be_bytes();
+        let loopback = target.address.ip().is_loopback();
+        Ok(Self {
+            connections: Vec::new(),
+            errors: BTreeMap::new(),
+            target,
+            source: loopback.then(|| Ipv4Addr::new(127, b | 1, c, d | 1)),
+            groups: Vec::new(),
+            main,
+            urgent,
+            has_urgent: false,
+            buffer: vec![0; BUFFER],
+            unsettled: 0,
+            beats: 0,
+            beats_since: 0,
+        })
+    }
+
+    /// Declares a group and returns its number.
+    pub fn group(&mut self, group: Group) -> usize {
+        self.has_urgent |= group.urgent;
+        self.groups.push(group);
+        self.groups.len() - 1
+    }
+
+    /// Opens `count` connections of a group and returns when each has joined or failed, or when the
+    /// limit is over (the rest then count as timed out). At most `in_flight` are between connect
+    /// and join at a time; 0 lets all of them arrive at once. Returns how many joined.
+    pub fn open(
+        &mut self,
+        group: usize,
+        count: usize,
+        in_flight: usize,
+        limit: Duration,
+        handler: &mut impl Handler,
+    ) -> io::Result<usize> {
+        let first = self.connections.len();
+        let end = sys::now() + nanoseconds(limit);
+        let in_flight = if in_flight == 0 { count } else { in_flight };
+        let mut opened = 0;
+        while opened < count || self.unsettled > 0 {
+            // A few at a time, then a look at the answers: a real crowd does not wait either.
+            let burst = (count - opened).min(in_flight.saturating_sub(self.unsettled)).min(64);
+            for _ in 0..burst {
+                self.connect(group);
+            }
+            opened += burst;
+            let more = opened < count && self.unsettled < in_flight;
+            self.poll(if more { Duration::ZERO } else { LONGEST_WAIT }, handler)?;
+            if sys::now() > end {
+                for id in first..self.connections.len() {
+                    let state = self.connections[id].state;
+                    if !matches!(state, State::Ready | State::Closed | State::Muted) {
+                        self.fail(id, format!("timed out while {state:?}"));
+                    }
+                }
+                break;
+            }
+        }
+        Ok(self.connections[first..].iter().filter(|one| one.state == State::Ready).count())
+    }
+
+    fn connect(&mut self, group: usize) {
+        let id = self.connections.len();
+        let started = sys::now();
+        let settings = &self.groups[group];
+        let opened = sys::connect(self.target.address, self.source, settings.receive_buffer);
+        let set = if settings.urgent { &self.urgent } else { &self.main };
+        let opened = opened.and_then(|socket| {
+            set.add(&socket, sys::EDGES, id as u64)?;
+            Ok(socket)
+        });
+        let (socket, error) = match opened {
+            Ok(socket) => (Some(socket), None),
+            Err(error) => (None, Some(error)),
+        };
+        self.connections.push(Connection {
+            id,
+            group,
+            state: State::Connecting,
+            started,
+            ready: 0,
+            sequence: 0,
+            beat: 0,
+            socket,
+            mask: started.to_le_bytes()[..4].try_into().unwrap_or([7; 4]),
+            kept: Vec::new(),
+            out: Vec::new(),
+        });
+        self.unsettled += 1;
+        if let Some(error) = error {
+            self.fail(id, format!("connect: {error}"));
+        }
+    }
+
+    fn fail(&mut self, id: usize, reason: String) {
+        let connection = &mut self.connections[id];
+        if connection.state == State::Closed {
+            return;
+        }
+        if !matches!(connection.state, State::Ready | State::Muted) {
+            self.unsettled -= 1;
+        }
+        connection.state = State::Closed;
+        connection.socket = None;
+        *self.errors.entry(reason).or_default() += 1;
+    }
+
+    /// Number of connections of a group that are open and joined.
+    pub fn alive(&self, group: usize) -> usize {
+        let joined = |state| matches!(state, State::Ready | State::Muted);
+        self.connections.iter().filter(|one| one.group == group && joined(one.state)).count()
+    }
+
+    /// Sends one text frame.
+    pub fn send(&mut self, id: usize, text: &[u8]) {
+        let connection = &mut self.connections[id];
+        if matches!(connection.state, State::Ready | State::Muted) {
+            connection.queue(text);
+            if let Err(error) = connection.flush() {
+                self.fail(id, format!("send: {error}"));
+            }
+        }
+    }
+
+    /// Sends what a connection has queued.
+    pub fn flush(&mut self, id: usize) {
+        if let Err(error) = self.connections[id].flush() {
+            self.fail(id, format!("send: {error}"));
+        }
+    }
+
+    /// Sends the heartbeats that are due when every connection sends one per `period`, evenly
+    /// spread over it. Call it every few milliseconds.
+    pub fn keep_alive(&mut self, period: Duration, now: u64) {
+        if self.beats_since == 0 {
+            self.beats_since = now;
+        }
+        let all = self.connections.len() as u64;
+        let due = (now - self.beats_since) * all / nanoseconds(period).max(1);
+        for _ in self.beats..due {
+            let id = usize::try_from(self.beats % all).unwrap_or_default();
+            self.beats += 1;
+            if !self.groups[self.connections[id].group].raw {
+                self.connections[id].beat = now;
+                self.send(id, KEEP_ALIVE);
+            }
+        }
+    }
+
+    /// The connection reads nothing from now on.
+    pub fn mute(&mut self, id: usize) {
+        let connection = &mut self.connections[id];
+        if let (State::Ready, Some(socket)) = (connection.state, &connection.socket) {
+            // Nothing can be told apart if this fails: the socket is then read no more anyway.
+            let _ = self.main.remove(socket);
+            connection.state = State::Muted;
+        }
+    }
+
+    /// Reads what waits on a muted connection, to its end if the server has closed it.
+    pub fn drain(&mut self, id: usize, handler: &mut impl Handler) {
+        if self.connections[id].state == State::Muted {
+            self.connections[id].state = State::Ready;
+            self.read(id, true, handler);
+        }
+    }
+
+    /// Polls until `done` says so or the limit is over; returns whether it was done.
+    pub fn run<H: Handler>(
+        &mut self,
+        limit: Duration,
+        handler: &mut H,
+        mut done: impl FnMut(&Self, &H) -> bool,
+    ) -> io::Result<bool> {
+        let end = sys::now() + nanoseconds(limit);
+        loop {
+            if done(self, handler) {
+                return Ok(true);
+            }
+            let left = end.saturating_sub(sys::now());
+            if left == 0 {
+                return Ok(false);
+            }
+            self.poll(Duration::from_nanos(left).min(LONGEST_WAIT), handler)?;
+        }
+    }
+
+    /// Waits at most `limit` for one batch of events and serves it.
+    pub fn poll(&mut self, limit: Duration, handler: &mut impl Handler) -> io::Result<()> {
+        let limit = limit.min(handler.tick(self));
+        let mut events = [sys::NO_EVENT; BATCH];
+        let ready = self.main.wait(&mut events, limit)?;
+        for (index, event) in events[..ready].iter().enumerate() {
+            let (bits, token) = (event.events, event.u64);
+            if token == URGENT || (self.has_urgent && index % BETWEEN_URGENT == 0) {
+                self.poll_urgent(handler)?;
+            }
+            if token != URGENT {
+                self.serve(token, bits, handler);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_urgent(&mut self, handler: &mut impl Handler) -> io::Result<()> {
+        let mut events = [sys::NO_EVENT; BATCH];
+        let ready = self.urgent.wait(&mut events, Duration::ZERO)?;
+        for event in &events[..ready] {
+            let (bits, token) = (event.events, event.u64);
+            self.serve(token, bits, handler);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, token: u64, bits: u32, handler: &mut impl Handler) {
+        let Some(id) = usize::try_from(token).ok().filter(|id| *id < self.connections.len()) else {
+            return;
+        };
+        let connection = &mut self.connections[id];
+        if matches!(connection.state, State::Closed | State::Muted) {
+            return;
+        }
+        if connection.state == State::Connecting {
+            let Some(socket) = &connection.socket else { return };
+            if let Err(error) = sys::connect_error(socket) {
+                self.fail(id, format!("connect: {error}"));
+                return;
+            }
+            if bits & (sys::WRITABLE | sys::ENDED) == 0 {
+                return;
+            }
+            if self.groups[connection.group].raw {
+                self.settle(id, sys::now(), handler);
+            } else {
+                connection.state = State::Upgrading;
+                let request = wire::handshake(&self.target.host, &self.target.path);
+                connection.queue_raw(&request);
+            }
+        }
+        let connection = &mut self.connections[id];
+        if !connection.out.is_empty() {
+            if let Err(error) = connection.flush() {
+                self.fail(id, format!("send: {error}"));
+                return;
+            }
+        }
+        if bits & (sys::READABLE | sys::ENDED) != 0 {
+            self.read(id, false, handler);
+        }
+    }
+
+    fn settle(&mut self, id: usize, now: u64, handler: &mut impl Handler) {
+        self.unsettled -= 1;
+        let connection = &mut self.connections[id];
+        connection.state = State::Ready;
+        connection.ready = now;
+        handler.ready(connection, now);
+    }
+
+    /// Reads until the socket is empty. A short read says so by itself and saves the call that
+    /// would only return `WouldBlock`; `to_the_end` makes that call, to see a close behind it.
+    fn read(&mut self, id: usize, to_the_end: bool, handler: &mut impl Handler) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        loop {
+            let connection = &mut self.connections[id];
+            let Some(socket) = &connection.socket else { break };
+            let kept = connection.kept.len();
+            if kept >= buffer.len() {
+                self.fail(id, format!("a frame of more than {BUFFER} bytes"));
+                break;
+            }
+            buffer[..kept].copy_from_slice(&connection.kept);
+            let filled = match sys::receive(socket, &mut buffer[kept..]) {
+                Ok(0) => {
+                    self.fail(id, "closed without a close frame".to_owned());
+                    break;
+                }
+                Ok(count) => kept + count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    self.fail(id, format!("receive: {error}"));
+                    break;
+                }
+            };
+            let used = match self.digest(id, &buffer[..filled], handler) {
+                Ok(used) => used,
+                Err(reason) => {
+                    self.fail(id, reason);
+                    break;
+                }
+            };
+            let connection = &mut self.connections[id];
+            connection.kept.clear();
+            connection.kept.extend_from_slice(&buffer[used..filled]);
+            if let Err(error) = connection.flush() {
+                self.fail(id, format!("send: {error}"));
+                break;
+            }
+            if filled < buffer.len() && !to_the_end {
+                break;
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Takes whole messages off the head of `bytes` and returns how many bytes they were.
+    fn digest(
+        &mut self,
+        id: usize,
+        bytes: &[u8],
+        handler: &mut impl Handler,
+    ) -> Result<usize, String> {
+        let now = sys::now();
+        let mut used = 0;
+        if self.connections[id].state == State::Upgrading {
+            match wire::upgrade(bytes) {
+                Upgrade::Partial => return Ok(0),
+                Upgrade::Refused(status) => return Err(format!("handshake answered {status}")),
+                Upgrade::Accepted(head) => used = head,
+            }
+            match &self.groups[self.connections[id].group].topic {
+                None => self.settle(id, now, handler),
+                Some(topic) => {
+                    let join = format!(r#"["{JOIN_REF}","{JOIN_REF}","{topic}","phx_join",{{}}]"#);
+                    self.connections[id].queue(join.as_bytes());
+                    self.connections[id].state = State::Joining;
+                }
+            }
+        }
+        while let Some(frame) = wire::frame(&bytes[used..]) {
+            used += frame.size;
+            match frame.opcode {
+                wire::TEXT if self.connections[id].state == State::Ready => {
+                    handler.message(&mut self.connections[id], frame.payload, now);
+                }
+                wire::TEXT => match wire::message(frame.payload) {
+                    Some(reply) if reply.reference == JOIN_REF.as_bytes() => {
+                        if !wire::is_ok(reply.payload) {
+                            let why = String::from_utf8_lossy(reply.payload);
+                            return Err(format!("join answered {why}"));
+                        }
+                        self.settle(id, now, handler);
+                    }
+                    _ => {}
+                },
+                wire::PING => {
+                    let connection = &mut self.connections[id];
+                    let mask = connection.mask;
+                    wire::put_frame(&mut connection.out, wire::PONG, frame.payload, mask);
+                }
+                wire::CLOSE => {
+                    let code = frame.payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
+                    return Err(format!("closed by the server with {}", code.unwrap_or(1005)));
+                }
+                _ => {}
+            }
+        }
+        Ok(used)
+    }
+}
+
+/// A duration as the clock counts.
+pub fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,29 @@
+//! `moda._core`: the engine as Python sees it. Thin on purpose: every rule lives in `moda-core`,
+//! the stub `python/moda/_core.pyi` is the manual.
+
+use pyo3::prelude::*;
+
+mod capi;
+mod codec;
+mod hub;
+
+#[pymodule(gil_used = true)]
+mod _core {
+    #[pymodule_export]
+    use crate::hub::Hub;
+
+    #[pymodule_export]
+    use crate::codec::{
+        decode_binary, decode_text, decode_v1, encode_binary_broadcast, encode_binary_push,
+        encode_binary_reply, encode_text_broadcast, encode_text_push, encode_text_reply,
+        encode_v1_broadcast, encode_v1_reply, read_varuint, unwrap_combined, write_varuint,
+    };
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("_C_API", crate::capi::capsule(module.py())?)
+    }
+}

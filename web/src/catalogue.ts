@@ -1,0 +1,95 @@
+// What a metric is called on the page, and where it stands. The gateway decides which metrics exist;
+// a name missing here still gets a chart, after the known ones, under a title made from its name.
+
+/** How one metric is presented. */
+export interface Presentation {
+  readonly title: string;
+  readonly group: Group;
+  /** A fraction of 1 that reads better as a percentage. */
+  readonly ratio: boolean;
+  /** The axis starts at zero: true for amounts, false for what hovers around a level. */
+  readonly fromZero: boolean;
+}
+
+export const GROUPS = ['gateway', 'host', 'process', 'other'] as const;
+export type Group = (typeof GROUPS)[number];
+
+const TITLES: Readonly<Record<string, string>> = {
+  'http.server.duration': 'HTTP latency',
+  'http.server.request.duration': 'HTTP latency',
+  'http.server.requests': 'HTTP requests',
+  'moda.connections': 'Connections',
+  'moda.websocket.connections': 'WebSocket connections',
+  'moda.messages.in': 'Messages in',
+  'moda.messages.out': 'Messages out',
+  'moda.channels': 'Joined channels',
+  'moda.joins': 'Joins',
+  'moda.drops': 'Dropped messages',
+  'moda.outbox.bytes': 'Bytes waiting to be sent',
+  'moda.fanout.duration': 'Fan-out time',
+  'moda.loop.lag': 'Event-loop lag',
+  'system.cpu.load_average.1m': 'Load average, 1 min',
+  'system.cpu.utilization': 'CPU utilisation',
+  'system.memory.usage': 'Memory in use',
+  'system.memory.utilization': 'Memory utilisation',
+  'system.network.io': 'Network traffic',
+  'system.disk.io': 'Disk traffic',
+  'process.cpu.utilization': 'Gateway CPU',
+  'process.memory.usage': 'Gateway memory',
+  'process.thread.count': 'Gateway threads',
+  'process.open_file_descriptor.count': 'Open file descriptors',
+  'process.runtime.beam.memory.total': 'Runtime memory (BEAM name)',
+  'process.runtime.beam.process_count': 'Runtime tasks (BEAM name)',
+  'process.runtime.beam.run_queue': 'Run queue (BEAM name)',
+  'asyncio.tasks': 'Tasks',
+  'cpython.gc.collections': 'Garbage collections',
+};
+
+const WORDS: Readonly<Record<string, string>> = {
+  cpu: 'CPU',
+  http: 'HTTP',
+  gc: 'GC',
+  io: 'I/O',
+  ws: 'WebSocket',
+  websocket: 'WebSocket',
+  sse: 'SSE',
+  p50: 'p50',
+  p95: 'p95',
+};
+
+function groupOf(name: string): Group {
+  if (/^(moda|http)\./.test(name)) return 'gateway';
+  if (name.startsWith('system.')) return 'host';
+  return /^(process|cpython|asyncio|runtime|python)\./.test(name) ? 'process' : 'other';
+}
+
+/** "process.memory.usage" without an entry above becomes "Process memory usage". */
+export function titleOf(name: string): string {
+  const known = TITLES[name];
+  if (known !== undefined) return known;
+  const words = name.split(/[._\s]+/).filter((word) => word !== '');
+  const title = words.map((word) => WORDS[word.toLowerCase()] ?? word).join(' ');
+  return title === '' ? name : title.charAt(0).toUpperCase() + title.slice(1);
+}
+
+export function present(name: string): Presentation {
+  return {
+    title: titleOf(name),
+    group: groupOf(name),
+    ratio: /(utilization|utilisation|ratio)$/.test(name),
+    fromZero: !/memory\.(usage|total)$/.test(name),
+  };
+}
+
+const ORDER = Object.keys(TITLES);
+
+/** Sorts metric names as the page shows them: by group, known before unknown, then by name. */
+export function compareMetrics(left: string, right: string): number {
+  const group = GROUPS.indexOf(groupOf(left)) - GROUPS.indexOf(groupOf(right));
+  if (group !== 0) return group;
+  const place = (name: string): number => {
+    const index = ORDER.indexOf(name);
+    return index === -1 ? ORDER.length : index;
+  };
+  return place(left) - place(right) || (left < right ? -1 : left > right ? 1 : 0);
+}

@@ -1,0 +1,208 @@
+// The price chart: a line of seconds, or candles. The library keeps every point it was ever given, so
+// it is handed a fresh copy of the bounded history whenever it has taken in half as much again.
+//
+// Its attribution logo is off because it brings a <style> element, which `default-src 'self'`
+// forbids; the footer carries the notice and the link its licence asks for.
+
+import {
+  AreaSeries,
+  CandlestickSeries,
+  ColorType,
+  createChart,
+  createTextWatermark,
+  CrosshairMode,
+  LineStyle,
+  type IChartApi,
+  type ISeriesApi,
+  type ITextWatermarkPluginApi,
+  type MouseEventParams,
+  type Time,
+  type UTCTimestamp,
+} from 'lightweight-charts';
+import { token } from '../dom';
+import { clock, price } from '../format';
+import type { Candle, Candles, Interval, Quote } from '../market';
+
+/** Below this many points the history is stretched over the width instead of hugging the right. */
+const STRETCH_UNTIL = 120;
+
+/** A candle is never wider than this many pixels; a line may stretch as far as it must. */
+const WIDEST_CANDLE = 18;
+
+type Series = ISeriesApi<'Area'> | ISeriesApi<'Candlestick'>;
+
+export class PriceChart {
+  readonly #host: HTMLElement;
+  readonly #chart: IChartApi;
+  readonly #readout: HTMLElement;
+  readonly #watermark: ITextWatermarkPluginApi<Time>;
+  readonly #colours = { accent: token('blue'), up: token('up'), down: token('down'), faint: token('watermark') };
+  #series: Series;
+  #quote: Quote | null = null;
+  #interval: Interval;
+  #decimals = -1;
+  #drawnBegun = 0;
+  #given = 0;
+  #touched = false;
+
+  constructor(host: HTMLElement, readout: HTMLElement, interval: Interval) {
+    this.#host = host;
+    this.#readout = readout;
+    this.#interval = interval;
+    const crosshair = { color: token('line-strong'), labelBackgroundColor: token('raised'), style: LineStyle.Dashed };
+    this.#chart = createChart(host, {
+      autoSize: true,
+      layout: {
+        background: { type: ColorType.Solid, color: 'transparent' },
+        textColor: token('muted'),
+        fontFamily: token('font'),
+        fontSize: 11,
+        attributionLogo: false,
+      },
+      grid: { vertLines: { color: token('grid') }, horzLines: { color: token('grid') } },
+      crosshair: { mode: CrosshairMode.Magnet, vertLine: crosshair, horzLine: crosshair },
+      rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.16, bottom: 0.1 } },
+      timeScale: {
+        borderVisible: false,
+        timeVisible: true,
+        secondsVisible: true,
+        rightOffset: 3,
+        tickMarkFormatter: (time: Time) => clock(Number(time), this.#interval < 60),
+      },
+      localization: { timeFormatter: (time: Time) => clock(Number(time)) },
+      // The wheel scrolls the page and a finger pans it; dragging and pinching move the chart.
+      handleScroll: { mouseWheel: false, vertTouchDrag: false },
+      handleScale: { mouseWheel: false },
+    });
+    this.#series = this.#makeSeries();
+    const [pane] = this.#chart.panes();
+    if (pane === undefined) throw new Error('a chart has at least one pane');
+    this.#watermark = createTextWatermark(pane, { horzAlign: 'center', vertAlign: 'center', lines: [] });
+    this.#chart.subscribeCrosshairMove((event) => {
+      this.#read(event);
+    });
+    for (const gesture of ['pointerdown', 'touchstart'] as const) {
+      host.addEventListener(gesture, () => (this.#touched = true), { passive: true });
+    }
+  }
+
+  /** Shows `quote` in candles of `interval`; a change of either starts from the stored history. */
+  show(quote: Quote | null, interval: Interval): void {
+    if (interval !== this.#interval) {
+      this.#interval = interval;
+      this.#chart.removeSeries(this.#series);
+      this.#series = this.#makeSeries();
+      this.#decimals = -1;
+    }
+    this.#quote = quote;
+    this.#touched = false;
+    this.#reset();
+  }
+
+  /** Large faint words behind the chart; '' for none. */
+  watermark(words: string): void {
+    const fontSize = this.#host.clientWidth < 560 ? 30 : 60;
+    const line = { text: words, color: this.#colours.faint, fontSize, fontFamily: token('font'), fontStyle: '600' };
+    this.#watermark.applyOptions({ lines: words === '' ? [] : [line] });
+  }
+
+  /** Draws what arrived since the last call. */
+  draw(): void {
+    const candles = this.#candles();
+    if (candles === null || this.#quote === null) return;
+    this.#precision(this.#quote.decimals);
+    const fresh = candles.begun - this.#drawnBegun;
+    if (this.#given + fresh > candles.capacity * 1.5 || fresh >= candles.length) {
+      this.#reset();
+      return;
+    }
+    // The candle drawn last may have changed since, so it is given again before the new ones.
+    for (const candle of candles.newest(fresh + 1)) this.#update(candle);
+    this.#given += fresh;
+    this.#drawnBegun = candles.begun;
+    this.#stretch(candles.length);
+  }
+
+  #candles(): Candles | null {
+    return this.#quote?.candles[this.#interval] ?? null;
+  }
+
+  #reset(): void {
+    const candles = this.#candles();
+    const all = candles?.newest(candles.capacity) ?? [];
+    if (this.#quote !== null) this.#precision(this.#quote.decimals);
+    if (this.#series.seriesType() === 'Area') {
+      (this.#series as ISeriesApi<'Area'>).setData(all.map(({ time, close }) => ({ time: at(time), value: close })));
+    } else {
+      (this.#series as ISeriesApi<'Candlestick'>).setData(all.map((candle) => ({ ...candle, time: at(candle.time) })));
+    }
+    this.#given = all.length;
+    this.#drawnBegun = candles?.begun ?? 0;
+    this.#stretch(all.length);
+    this.#readout.textContent = '';
+  }
+
+  #update(candle: Candle): void {
+    const time = at(candle.time);
+    if (this.#series.seriesType() === 'Area') (this.#series as ISeriesApi<'Area'>).update({ time, value: candle.close });
+    else (this.#series as ISeriesApi<'Candlestick'>).update({ ...candle, time });
+  }
+
+  #stretch(count: number): void {
+    if (!this.#touched && count < STRETCH_UNTIL) this.#chart.timeScale().fitContent();
+  }
+
+  #precision(decimals: number): void {
+    if (decimals === this.#decimals) return;
+    this.#decimals = decimals;
+    this.#series.applyOptions({
+      priceFormat: {
+        type: 'custom',
+        minMove: 10 ** -decimals,
+        formatter: (value: number) => price(value.toFixed(decimals), decimals),
+      },
+    });
+  }
+
+  #makeSeries(): Series {
+    const { accent, up, down } = this.#colours;
+    this.#chart.timeScale().applyOptions({ maxBarSpacing: this.#interval === 1 ? 0 : WIDEST_CANDLE });
+    if (this.#interval === 1) {
+      return this.#chart.addSeries(AreaSeries, {
+        lineColor: accent,
+        lineWidth: 2,
+        topColor: `${accent}40`,
+        bottomColor: `${accent}00`,
+        priceLineStyle: LineStyle.Dotted,
+        crosshairMarkerRadius: 4,
+      });
+    }
+    return this.#chart.addSeries(CandlestickSeries, {
+      upColor: up,
+      downColor: down,
+      wickUpColor: up,
+      wickDownColor: down,
+      borderVisible: false,
+      priceLineStyle: LineStyle.Dotted,
+    });
+  }
+
+  #read(event: MouseEventParams): void {
+    const point = event.seriesData.get(this.#series) as Partial<Candle> & { value?: number } | undefined;
+    if (point === undefined || event.time === undefined) {
+      this.#readout.textContent = '';
+      return;
+    }
+    const shown = (value: number | undefined): string =>
+      value === undefined ? '' : price(value.toFixed(Math.max(0, this.#decimals)), Math.max(0, this.#decimals));
+    const time = clock(Number(event.time));
+    this.#readout.textContent =
+      point.value === undefined
+        ? `${time}   O ${shown(point.open)}   H ${shown(point.high)}   L ${shown(point.low)}   C ${shown(point.close)}`
+        : `${time}   ${shown(point.value)}`;
+  }
+}
+
+function at(seconds: number): UTCTimestamp {
+  return seconds as UTCTimestamp;
+}

@@ -1,0 +1,150 @@
+// One small time chart on uPlot, in the look of the page. The range of time is given with the data
+// instead of being taken from it, so that charts under one another stand on the same axis and a
+// chart with three points does not pretend that they fill it.
+
+import uPlot from 'uplot';
+import { token } from './dom';
+import { axisLabels, clock, isBytes } from './format';
+import { onWidth } from './paint';
+
+/** How a plot is drawn; `tones` are names of colours in the style sheet, one per series. */
+export interface PlotOptions {
+  readonly keys: readonly string[];
+  readonly tones: readonly string[];
+  readonly unit: string;
+  readonly ratio: boolean;
+  readonly fromZero: boolean;
+  readonly height: number;
+  /** Called with the index under the pointer, or null when it left. */
+  readonly pointed: (index: number | null) => void;
+}
+
+/** Columns as uPlot takes them: times in seconds, then one column per series. */
+export type Columns = [number[], ...(number | null)[][]];
+
+/** Plots that share this key show the pointer at the same time. */
+const SYNC = 'moda';
+
+/** The lowest and highest value drawn, with room above, and never a range of nothing. */
+export function verticalRange(low: number, high: number, fromZero: boolean): [number, number] {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
+  if (fromZero && low >= 0) return [0, high === 0 ? 1 : high * 1.18];
+  const span = high - low;
+  // A level that hardly moves is drawn in the middle: its noise must not look like an event.
+  const room = Math.max(span * 0.25, Math.abs(high) * 0.01, 1e-9);
+  return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
+}
+
+/** Steps for an axis of bytes: powers of two, so that its labels are whole numbers of KiB or MiB. */
+const BINARY_STEPS = Array.from({ length: 52 }, (_, power) => 2 ** power);
+
+/** The room the labels of the value axis need, so that none is cut and none wastes a phone's width. */
+function labelWidth(self: uPlot, labels: string[] | null): number {
+  self.ctx.save();
+  self.ctx.font = `${11 * devicePixelRatio}px ${token('font')}`;
+  const widest = Math.max(18, ...(labels ?? []).map((label) => self.ctx.measureText(label).width / devicePixelRatio));
+  self.ctx.restore();
+  return Math.ceil(widest) + 10;
+}
+
+export class Plot {
+  readonly #plot: uPlot;
+  #from = 0;
+  #to = 1;
+
+  constructor(host: HTMLElement, options: PlotOptions) {
+    const colours = options.tones.map(token);
+    const font = `11px ${token('font')}`;
+    const axis = {
+      stroke: token('faint'),
+      font,
+      grid: { stroke: token('grid'), width: 1 },
+      ticks: { show: false },
+    };
+    this.#plot = new uPlot(
+      {
+        width: Math.max(120, Math.floor(host.clientWidth)),
+        height: options.height,
+        padding: [6, 8, 0, 0],
+        legend: { show: false },
+        cursor: {
+          y: false,
+          drag: { x: false, y: false },
+          points: { size: 6, width: 0 },
+          sync: { key: SYNC, setSeries: false },
+        },
+        scales: {
+          x: { time: true, range: () => [this.#from, this.#to] },
+          y: { range: (_, low, high) => verticalRange(low, high, options.fromZero) },
+        },
+        axes: [
+          {
+            ...axis,
+            size: 22,
+            gap: 4,
+            space: 72,
+            values: (_, splits) => splits.map((at) => this.#timeLabel(at)),
+          },
+          {
+            ...axis,
+            size: (self, labels) => labelWidth(self, labels as string[] | null),
+            gap: 6,
+            space: options.height < 80 ? 15 : 24,
+            ...(isBytes(options.unit) ? { incrs: BINARY_STEPS } : {}),
+            values: (_, splits) => axisLabels(splits, options.unit, options.ratio),
+          },
+        ],
+        series: [
+          {},
+          ...options.keys.map((key, index) => ({
+            label: key,
+            stroke: colours[index] ?? '#888',
+            width: 1.5,
+            // Until there is a line, the first samples are dots.
+            points: { show: (self: uPlot) => self.data[0].length < 3, size: 5 },
+            ...(options.keys.length === 1 ? { fill: fade(colours[index] ?? '#888') } : {}),
+          })),
+        ],
+        hooks: {
+          setCursor: [
+            (self) => {
+              options.pointed(self.cursor.idx ?? null);
+            },
+          ],
+        },
+      },
+      [[], ...options.keys.map(() => [])],
+      host,
+    );
+    onWidth(host, (width) => {
+      this.#plot.setSize({ width, height: options.height });
+    });
+  }
+
+  /** Draws `columns` on the axis `from`..`to`, Unix seconds. */
+  draw(columns: Columns, from: number, to: number): void {
+    this.#from = from;
+    this.#to = Math.max(to, from + 1);
+    this.#plot.setData(columns);
+  }
+
+  /** Minutes for a long axis, seconds for a short one; nothing where the edge would cut it. */
+  #timeLabel(at: number): string {
+    const span = this.#to - this.#from;
+    return at > this.#to - span * 0.07 ? '' : clock(at, span < 240);
+  }
+
+  destroy(): void {
+    this.#plot.destroy();
+  }
+}
+
+function fade(colour: string): (self: uPlot) => CanvasGradient {
+  return (self) => {
+    const { top, height } = self.bbox;
+    const gradient = self.ctx.createLinearGradient(0, top, 0, top + Math.max(1, height));
+    gradient.addColorStop(0, `${colour}38`);
+    gradient.addColorStop(1, `${colour}00`);
+    return gradient;
+  };
+}
