@@ -1,4 +1,5 @@
-"""The contract between the door and what lies behind it: one request that wants to become a WebSocket.
+"""The contract between the door and what lies behind it: one request that wants to become a
+WebSocket.
 
 The door (serve) reads the head, a mount (wire) decides, the door acts. Neither imports the
 other, so the values that cross are named here, on the ports line. Nothing in this file touches a
@@ -66,7 +67,8 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The mount (or the door) turns the request away with an HTTP answer; the connection then closes.
+    """The mount (or the door) turns the request away with an HTTP answer; the connection then
+    closes.
 
     ``reason`` is a word for the counters and the log (``origin``, ``vsn``, ...); it is never sent.
     """

@@ -116,8 +116,10 @@ class FakeBinance:
         """Cut everything and refuse connections at the TCP level."""
         await self._there(self._vanish())
 
-    async def tick(self, symbol: str, *, only: int | None = None, at_ms: int | None = None) -> bytes:
-        """Send one tick to all its subscribers, or to visit number `only`; returns the raw event."""
+    async def tick(
+        self, symbol: str, *, only: int | None = None, at_ms: int | None = None
+    ) -> bytes:
+        """Send one tick to its subscribers, or to visit number `only`; returns the event."""
         return await self._there(self._tick(symbol, only, at_ms))
 
     async def say(self, text: str | bytes, *, only: int | None = None) -> None:
@@ -179,6 +181,7 @@ class FakeBinance:
             self._flow = self._loop.create_task(self._flow_on(self._every))
 
     async def _vanish(self) -> None:
+        self.hanging = False
         if self._flow is not None:
             self._flow.cancel()
         await self._cut(None)
@@ -189,8 +192,8 @@ class FakeBinance:
 
     async def _request(self, peer: ServerConnection, request: Request) -> Response | None:
         self.attempts += 1
-        if self.hanging:
-            await self._loop.create_future()
+        while self.hanging:  # noqa: ASYNC110 - set from the test's thread
+            await asyncio.sleep(0.02)
         if self.delay:
             await asyncio.sleep(self.delay)
         if self.refusal is not None:
@@ -201,7 +204,8 @@ class FakeBinance:
         return None
 
     async def _visit(self, peer: ServerConnection) -> None:
-        assert isinstance(peer, Peer) and peer.request is not None
+        assert isinstance(peer, Peer)
+        assert peer.request is not None
         streams = parse_qs(urlsplit(peer.request.path).query)["streams"][0].split("/")
         visit = Visit(peer, streams)
         self.visits.append(visit)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
-import orjson
+import pytest
+from moda._core import unwrap_combined
 
+import oracle
 from moda.channel import Stream
 from moda.market.feed import Tick
 from moda.market.pacing import Clock, SystemClock
@@ -21,51 +24,19 @@ from moda.message import Raw, ServiceStatus
 
 
 def unwrap_twin(frame: bytes) -> tuple[str, bytes, str | None, int | None]:
-    """`moda._core.unwrap_combined`, slow and obvious: try every slice that could be the event."""
+    """`moda._core.unwrap_combined`, by the slow and obvious reader of `oracle`."""
     try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return "rubbish", b"not_utf8", None, None
-    try:
-        whole = orjson.loads(frame)
-    except orjson.JSONDecodeError:
-        return "rubbish", b"not_json", None, None
-    if not isinstance(whole, dict):
-        return "rubbish", b"not_an_event", None, None
-    if isinstance(whole.get("stream"), str) and isinstance(whole.get("data"), dict | list):
-        data = _slice_of(frame, whole["data"])
-        return _known(data, whole["data"])
-    if isinstance(whole.get("e"), str):
-        return _known(frame.strip(), whole)
-    if "result" in whole and "id" in whole:
-        return "control", frame, None, None
-    refusal = whole.get("error", whole)
-    if isinstance(refusal, dict) and {"code", "msg"} <= refusal.keys():
-        return "control", frame, None, None
-    return "rubbish", b"not_an_event", None, None
+        found = oracle.unwrap_combined(frame)
+    except oracle.Refused as refused:
+        raise ValueError(refused.label) from None
+    if isinstance(found, oracle.Answer):
+        return "answer", found.result.encode(), None, None
+    if isinstance(found, oracle.Refusal):
+        return "refusal", found.message.encode(), None, None
+    return found.kind or "", found.data, found.symbol, found.time
 
 
-def _known(data: bytes, event: Any) -> tuple[str, bytes, str | None, int | None]:
-    fields = event if isinstance(event, dict) else {}
-    at_ms = fields.get("E") if type(fields.get("E")) is int else None
-    if fields.get("e") == "serverShutdown":
-        return "shutdown", data, None, at_ms
-    symbol = fields.get("s") if isinstance(fields.get("s"), str) else None
-    return "event", data, symbol, at_ms
-
-
-def _slice_of(frame: bytes, value: Any) -> bytes:
-    opening, closing = (b"{", b"}") if isinstance(value, dict) else (b"[", b"]")
-    start = frame.index(b'"data"') + len(b'"data"')
-    start = frame.index(opening, start)
-    end = frame.find(closing, start)
-    while end >= 0:
-        piece = frame[start : end + 1]
-        with suppress(orjson.JSONDecodeError):
-            if orjson.loads(piece) == value:
-                return piece
-        end = frame.find(closing, end + 1)
-    raise AssertionError(f"no slice of {frame!r} is its data")
+UNWRAPS = [pytest.param(unwrap_twin, id="twin"), pytest.param(unwrap_combined, id="core")]
 
 
 class Recorder:
@@ -165,10 +136,22 @@ class HandClock:
         await asyncio.sleep(0)
 
 
+def ascending(times: list[int]) -> bool:
+    """Each greater than the one before."""
+    return all(earlier < later for earlier, later in itertools.pairwise(times))
+
+
+def count(source: Source, name: str) -> float:
+    """One plain counter of a source."""
+    value = source.report().counters[name]
+    assert isinstance(value, float)
+    return value
+
+
 async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
     """Wait for something to become true. The bound is for a broken build, not for a slow one."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - any condition, on any thread
             await asyncio.sleep(0.005)
 
 
@@ -187,7 +170,7 @@ async def running(source: Source, sink: Recorder) -> AsyncIterator[asyncio.Task[
 def upstream(
     url: str, *symbols: str, clock: Clock | None = None, trust: Any = None, **settings: Any
 ) -> Upstream:
-    """An upstream that is quick to lose patience, cut by the twin, with repeatable jitter."""
+    """An upstream that is quick to lose patience, with repeatable jitter."""
     quick: dict[str, Any] = {
         "stale_after": 1.0,
         "reconnect_min": 0.02,
@@ -202,6 +185,5 @@ def upstream(
         chosen,
         clock or SystemClock(),
         random=Random(7),
-        unwrap=unwrap_twin,
         trust=trust,
     )

@@ -16,33 +16,22 @@ export type Group = (typeof GROUPS)[number];
 
 const TITLES: Readonly<Record<string, string>> = {
   'http.server.duration': 'HTTP latency',
-  'http.server.request.duration': 'HTTP latency',
-  'http.server.requests': 'HTTP requests',
-  'moda.connections': 'Connections',
-  'moda.websocket.connections': 'WebSocket connections',
-  'moda.messages.in': 'Messages in',
-  'moda.messages.out': 'Messages out',
-  'moda.channels': 'Joined channels',
-  'moda.joins': 'Joins',
-  'moda.drops': 'Dropped messages',
-  'moda.outbox.bytes': 'Bytes waiting to be sent',
   'moda.fanout.duration': 'Fan-out time',
   'moda.loop.lag': 'Event-loop lag',
-  'system.cpu.load_average.1m': 'Load average, 1 min',
+  'moda.joins': 'Channel joins',
+  'moda.drops': 'Dropped messages',
+  'moda.outbox.bytes': 'Bytes waiting to be sent',
+  'moda.tasks': 'Tasks',
+  'moda.connections': 'Connections',
+  'moda.messages.in': 'Messages in',
+  'moda.messages.out': 'Messages out',
   'system.cpu.utilization': 'CPU utilisation',
+  'system.cpu.load_average.1m': 'Load average, 1 min',
   'system.memory.usage': 'Memory in use',
-  'system.memory.utilization': 'Memory utilisation',
-  'system.network.io': 'Network traffic',
-  'system.disk.io': 'Disk traffic',
   'process.cpu.utilization': 'Gateway CPU',
   'process.memory.usage': 'Gateway memory',
-  'process.thread.count': 'Gateway threads',
-  'process.open_file_descriptor.count': 'Open file descriptors',
-  'process.runtime.beam.memory.total': 'Runtime memory (BEAM name)',
-  'process.runtime.beam.process_count': 'Runtime tasks (BEAM name)',
-  'process.runtime.beam.run_queue': 'Run queue (BEAM name)',
-  'asyncio.tasks': 'Tasks',
-  'cpython.gc.collections': 'Garbage collections',
+  'process.runtime.beam.memory.total': 'Gateway memory, BEAM name',
+  'process.runtime.beam.process_count': 'Tasks, BEAM name',
 };
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -53,14 +42,12 @@ const WORDS: Readonly<Record<string, string>> = {
   ws: 'WebSocket',
   websocket: 'WebSocket',
   sse: 'SSE',
-  p50: 'p50',
-  p95: 'p95',
 };
 
 function groupOf(name: string): Group {
   if (/^(moda|http)\./.test(name)) return 'gateway';
   if (name.startsWith('system.')) return 'host';
-  return /^(process|cpython|asyncio|runtime|python)\./.test(name) ? 'process' : 'other';
+  return name.startsWith('process.') ? 'process' : 'other';
 }
 
 /** "process.memory.usage" without an entry above becomes "Process memory usage". */

@@ -2,10 +2,11 @@
 // float (its decimal text is grouped, padded and nothing else), and a value on an axis has the same
 // unit on every tick, so the scale is chosen once from the largest value.
 
-const MINUS = '−';
-const NARROW = ' ';
+const MINUS = '\u2212';
+/** A number and its unit stay on one line. */
+const GLUE = '\u00a0';
 
-export const NOTHING = '–';
+export const NOTHING = '\u2013';
 
 /** "96543.21000000" with 2 decimals is "96,543.21": digits are cut or padded, never recomputed. */
 export function price(text: string, decimals: number): string {
@@ -49,11 +50,11 @@ export function duration(seconds: number): string {
     [whole % 60, 's'],
   ];
   const first = parts.findIndex(([amount]) => amount > 0);
-  if (first === -1) return `0${NARROW}s`;
+  if (first === -1) return `0${GLUE}s`;
   return parts
     .slice(first, first + 2)
     .filter(([amount], index) => index === 0 || amount > 0)
-    .map(([amount, unit]) => `${amount}${NARROW}${unit}`)
+    .map(([amount, unit]) => `${amount}${GLUE}${unit}`)
     .join(' ');
 }
 
@@ -146,7 +147,7 @@ export function withScale(value: number, scale: Scale): string {
   const number = trim(shown, digits);
   if (scale.suffix === '') return number;
   const tight = scale.suffix === '%' || scale.suffix.startsWith('/') || /^[KM](\/|$)/.test(scale.suffix);
-  return tight ? `${number}${scale.suffix}` : `${number}${NARROW}${scale.suffix.trim()}`;
+  return tight ? `${number}${scale.suffix}` : `${number}${GLUE}${scale.suffix.trim()}`;
 }
 
 /** A single value scaled by itself. */

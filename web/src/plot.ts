@@ -6,6 +6,7 @@ import uPlot from 'uplot';
 import { token } from './dom';
 import { axisLabels, clock, isBytes } from './format';
 import { onWidth } from './paint';
+import { isolated, verticalRange } from './scale';
 
 /** How a plot is drawn; `tones` are names of colours in the style sheet, one per series. */
 export interface PlotOptions {
@@ -24,16 +25,6 @@ export type Columns = [number[], ...(number | null)[][]];
 
 /** Plots that share this key show the pointer at the same time. */
 const SYNC = 'moda';
-
-/** The lowest and highest value drawn, with room above, and never a range of nothing. */
-export function verticalRange(low: number, high: number, fromZero: boolean): [number, number] {
-  if (!Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
-  if (fromZero && low >= 0) return [0, high === 0 ? 1 : high * 1.18];
-  const span = high - low;
-  // A level that hardly moves is drawn in the middle: its noise must not look like an event.
-  const room = Math.max(span * 0.25, Math.abs(high) * 0.01, 1e-9);
-  return [low >= 0 ? Math.max(0, low - room) : low - room, high + room];
-}
 
 /** Steps for an axis of bytes: powers of two, so that its labels are whole numbers of KiB or MiB. */
 const BINARY_STEPS = Array.from({ length: 52 }, (_, power) => 2 ** power);
@@ -87,7 +78,7 @@ export class Plot {
           },
           {
             ...axis,
-            size: (self, labels) => labelWidth(self, labels as string[] | null),
+            size: (self, labels) => labelWidth(self, labels),
             gap: 6,
             space: options.height < 80 ? 15 : 24,
             ...(isBytes(options.unit) ? { incrs: BINARY_STEPS } : {}),
@@ -100,8 +91,7 @@ export class Plot {
             label: key,
             stroke: colours[index] ?? '#888',
             width: 1.5,
-            // Until there is a line, the first samples are dots.
-            points: { show: (self: uPlot) => self.data[0].length < 3, size: 5 },
+            points: { show: false, size: 4, filter: (self: uPlot, at: number) => isolated(self.data[at] ?? []) },
             ...(options.keys.length === 1 ? { fill: fade(colours[index] ?? '#888') } : {}),
           })),
         ],

@@ -113,11 +113,28 @@ export function readTick(payload: unknown): Tick | null {
 }
 
 /**
- * The state of the price source: `upstream` in the join reply, `state` in an `upstream` event.
- * The gateway says live, stale or simulated; another short word is shown as it is.
+ * What is said of the price source, in the reply to the join (`upstream`) and in every event
+ * `upstream` (`state`): live, stale or simulated; another short word is kept as it is. `since` is
+ * Unix seconds; `source` is the kind of source, '' where the gateway does not name it.
  */
-export function readUpstream(value: unknown): string | null {
-  return typeof value === 'string' && /^[a-z][a-z_-]{0,15}$/.test(value) ? value : null;
+export interface Upstream {
+  readonly state: string;
+  readonly source: string;
+  readonly since: number | null;
+  readonly reason: string;
+}
+
+export function readUpstream(payload: unknown): Upstream | null {
+  if (!isFields(payload)) return null;
+  const state = payload.upstream ?? payload.state;
+  if (typeof state !== 'string' || !/^[a-z][a-z_-]{0,15}$/.test(state)) return null;
+  const since = finite(payload.since);
+  return {
+    state,
+    source: text(payload.source) ?? '',
+    since: since !== null && since > 0 ? since : null,
+    reason: text(payload.reason) ?? '',
+  };
 }
 
 /** The word for a refused join: `reason` of the error reply, whatever shape the server gave it. */
@@ -139,13 +156,20 @@ function scalar(value: unknown): string | null {
   return null;
 }
 
+/** `interval_ms: 2000` reads "interval 2000 ms": the suffix of a name is the unit of its value. */
+function pair(key: string, value: string): [string, string] {
+  const [, name = key, unit = ''] = /^(.+?)(?:_(ms|s))?$/.exec(key) ?? [];
+  const number = /^-?\d/.test(value);
+  return [(number ? name : key).replaceAll('_', ' ').slice(0, 40), number && unit !== '' ? `${value} ${unit}` : value];
+}
+
 function readDetail(detail: unknown): [string, string][] {
   if (typeof detail === 'string') return detail === '' ? [] : [['', detail.slice(0, LIMITS.text)]];
   if (!isFields(detail)) return [];
   const pairs: [string, string][] = [];
-  for (const [key, value] of Object.entries(detail).slice(0, 12)) {
+  for (const [key, value] of Object.entries(detail).slice(0, 16)) {
     const shown = scalar(value);
-    if (shown !== null && shown !== '') pairs.push([key.replaceAll('_', ' ').slice(0, 40), shown]);
+    if (shown !== null && shown !== '') pairs.push(pair(key, shown));
   }
   return pairs;
 }

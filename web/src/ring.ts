@@ -114,7 +114,9 @@ export class Timeline {
     for (const key of values.keys()) {
       if (this.#series.has(key) || this.#series.size >= this.maxSeries) continue;
       const ring = new Ring(this.capacity);
-      for (let index = 0; index < this.#times.length; index += 1) ring.push(Number.NaN);
+      this.#times.toArray().forEach(() => {
+        ring.push(Number.NaN);
+      });
       this.#series.set(key, ring);
     }
     this.#row(time, values);

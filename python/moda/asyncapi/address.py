@@ -72,7 +72,9 @@ def parse(
         return DocumentError(source, where, f"the address {shown(template)} {problem}")
 
     if not template:
-        raise DocumentError(source, where, "the address is empty; accepted: a topic such as room:{id}")
+        raise DocumentError(
+            source, where, "the address is empty; accepted: a topic such as room:{id}"
+        )
     if len(template) > MAX_ADDRESS:
         raise wrong(f"is too long; accepted: up to {MAX_ADDRESS} characters")
     parts = _PIECE.split(template)
@@ -92,7 +94,9 @@ def parse(
             )
     prefix = literals[-1].endswith("*")
     if prefix and names and literals[-1] == "*":
-        raise wrong(f"has * right after {{{names[-1]}}}, which takes everything already; accepted: either of them")
+        raise wrong(
+            f"has * right after {{{names[-1]}}}, which takes everything already; accepted: either of them"
+        )
     tail = literals[-1][:-1] if prefix else literals[-1]
     literals[-1] = tail
     regex = [re.escape(literals[0])]
@@ -116,7 +120,9 @@ def parse(
     )
 
 
-def _shape(literals: list[str], names: list[str], enums: Mapping[str, tuple[str, ...]] | None) -> str:
+def _shape(
+    literals: list[str], names: list[str], enums: Mapping[str, tuple[str, ...]] | None
+) -> str:
     pieces = [literals[0]]
     for name, literal in zip(names, literals[1:], strict=True):
         values = (enums or {}).get(name)

@@ -27,7 +27,11 @@ class _Dumper(_DUMPER):  # type: ignore[misc, valid-type]
 
 def _string(dumper: Any, text: str) -> Any:
     style = None
-    if "\n" in text and all(line == line.rstrip() for line in text.split("\n")) and text.strip("\n"):
+    if (
+        "\n" in text
+        and all(line == line.rstrip() for line in text.split("\n"))
+        and text.strip("\n")
+    ):
         style = "|"
     elif not isinstance(scalar(text), str):
         style = '"'
@@ -39,7 +43,9 @@ _Dumper.add_representer(str, _string)
 
 def to_yaml(root: Any) -> bytes:
     """The tree as UTF-8 YAML, keys in their order."""
-    text: str = yaml.dump(root, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, indent=2)
+    text: str = yaml.dump(
+        root, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, indent=2
+    )
     return text.encode()
 
 

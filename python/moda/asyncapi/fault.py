@@ -52,7 +52,9 @@ def shown(value: Any) -> str:
         return f"{len(value)} bytes"
     if isinstance(value, int) and value.bit_length() > 128:
         return "a very large number"
-    text = json.dumps(value) if value is None or isinstance(value, (bool, int, float)) else repr(value)
+    text = (
+        json.dumps(value) if value is None or isinstance(value, (bool, int, float)) else repr(value)
+    )
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
@@ -74,7 +76,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     ' (did you mean "maxSubscribers"?)'
     """
     candidates = list(known)
-    folded = {candidate.lower().replace("_", "").replace("-", ""): candidate for candidate in candidates}
+    folded = {
+        candidate.lower().replace("_", "").replace("-", ""): candidate for candidate in candidates
+    }
     same = folded.get(word.lower().replace("_", "").replace("-", ""))
     close = [same] if same else get_close_matches(word, candidates, n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""

@@ -50,7 +50,9 @@ def lookup(root: Any, ref: Any, source: str, where: str) -> tuple[str, Any]:
     Raises DocumentError (at ``where``) when ``ref`` is not a local reference or names nothing.
     """
     if not isinstance(ref, str):
-        raise DocumentError(source, where, f"$ref received {shown(ref)}; accepted: a string such as #/components/…")
+        raise DocumentError(
+            source, where, f"$ref received {shown(ref)}; accepted: a string such as #/components/…"
+        )
     if not ref.startswith("#"):
         raise DocumentError(
             source,
@@ -60,13 +62,20 @@ def lookup(root: Any, ref: Any, source: str, where: str) -> tuple[str, Any]:
         )
     fragment = unquote(ref[1:])
     if fragment and not fragment.startswith("/"):
-        raise DocumentError(source, where, f"$ref received {shown(ref)}; accepted: # or #/ and a JSON pointer")
+        raise DocumentError(
+            source, where, f"$ref received {shown(ref)}; accepted: # or #/ and a JSON pointer"
+        )
     node, pointer = root, "#"
     for raw in fragment.split("/")[1:]:
         token = unescape(raw)
         if isinstance(node, dict) and token in node:
             node = node[token]
-        elif isinstance(node, list) and token.isascii() and token.isdigit() and int(token) < len(node):
+        elif (
+            isinstance(node, list)
+            and token.isascii()
+            and token.isdigit()
+            and int(token) < len(node)
+        ):
             node = node[int(token)]
         else:
             known = [key for key in node if isinstance(key, str)] if isinstance(node, dict) else []
@@ -89,7 +98,11 @@ def follow(root: Any, node: Any, source: str, where: str) -> tuple[str, Any]:
     while isinstance(node, dict) and "$ref" in node:
         target, node = lookup(root, node["$ref"], source, pointer)
         if target in seen or target == where or len(seen) >= MAX_HOPS:
-            raise DocumentError(source, where, f"the reference leads back to itself: {' -> '.join([where, *seen, target])}")
+            raise DocumentError(
+                source,
+                where,
+                f"the reference leads back to itself: {' -> '.join([where, *seen, target])}",
+            )
         seen.append(target)
         pointer = target
     return pointer, node

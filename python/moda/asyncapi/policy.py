@@ -114,7 +114,9 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
         inside = at(where, "history")
         parts = read.object(history, inside, "history", HISTORY_KEYS)
         if "size" not in parts:
-            raise read.wrong(inside, "history", history, f"an object with size (1 to {MAX_HISTORY})")
+            raise read.wrong(
+                inside, "history", history, f"an object with size (1 to {MAX_HISTORY})"
+            )
         size = read.count(parts["size"], at(inside, "size"), "history.size", MAX_HISTORY)
         kept = History(size)
         if "ttl" in parts:
@@ -124,7 +126,9 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
     limit = fields.get("maxSubscribers")
     return Policy(
         delivery=cast(Delivery, read.choice(fields, where, "delivery", DELIVERIES, "every")),
-        key=read.text(fields, where, "key", _POINTER, "a JSON pointer into the payload, such as /symbol"),
+        key=read.text(
+            fields, where, "key", _POINTER, "a JSON pointer into the payload, such as /symbol"
+        ),
         history=kept,
         durable=durable,
         rate=read.rate(fields, where),
@@ -133,7 +137,9 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
         else read.count(limit, at(where, "maxSubscribers"), "maxSubscribers", MAX_COUNT),
         access=read.access(fields, where),
         publish=cast(Publish, read.choice(fields, where, "publish", PUBLISHERS, "none")),
-        handler=read.text(fields, where, "handler", _HANDLER, "a Python path such as myapp.rooms:Room"),
+        handler=read.text(
+            fields, where, "handler", _HANDLER, "a Python path such as myapp.rooms:Room"
+        ),
         declared=frozenset(fields),
     )
 
@@ -166,7 +172,12 @@ class _Reader:
         return value
 
     def choice(
-        self, fields: Mapping[str, Any], where: str, name: str, accepted: tuple[str, ...], default: str
+        self,
+        fields: Mapping[str, Any],
+        where: str,
+        name: str,
+        accepted: tuple[str, ...],
+        default: str,
     ) -> str:
         value = fields.get(name, default)
         if value not in accepted or not isinstance(value, str):
@@ -175,7 +186,12 @@ class _Reader:
         return value
 
     def text(
-        self, fields: Mapping[str, Any], where: str, name: str, pattern: re.Pattern[str], accepted: str
+        self,
+        fields: Mapping[str, Any],
+        where: str,
+        name: str,
+        pattern: re.Pattern[str],
+        accepted: str,
     ) -> str | None:
         if name not in fields:
             return None
@@ -206,7 +222,9 @@ class _Reader:
         return seconds
 
     def rate(self, fields: Mapping[str, Any], where: str) -> Rate | None:
-        text = self.text(fields, where, "rate", _RATE, "messages per second, minute or hour, such as 100/s")
+        text = self.text(
+            fields, where, "rate", _RATE, "messages per second, minute or hour, such as 100/s"
+        )
         if text is None:
             return None
         count, unit = text.split("/")
@@ -216,4 +234,6 @@ class _Reader:
         value = fields.get("access", "public")
         if value in ("public", "token") or (isinstance(value, str) and _KEY_KIND.match(value)):
             return str(value)
-        raise self.wrong(at(where, "access"), "access", value, "public, token or key:<kind> (such as key:ingest)")
+        raise self.wrong(
+            at(where, "access"), "access", value, "public, token or key:<kind> (such as key:ingest)"
+        )

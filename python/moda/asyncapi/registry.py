@@ -85,7 +85,9 @@ class Registry:
     def __init__(self, document: Document) -> None:
         self.document = document
         compiler = Compiler(document.root, document.source)
-        self.routes: tuple[Route, ...] = tuple(_route(channel, compiler) for channel in document.channels)
+        self.routes: tuple[Route, ...] = tuple(
+            _route(channel, compiler) for channel in document.channels
+        )
         self._shapes = {route.channel.address.shape: route for route in self.routes}
         self._find = lru_cache(maxsize=REMEMBERED)(self._search)
 
@@ -134,7 +136,9 @@ def _route(channel: Channel, compiler: Compiler) -> Route:
     )
 
 
-def _validators(channel: Channel, messages: Iterable[Message], compiler: Compiler) -> Mapping[str, Validator]:
+def _validators(
+    channel: Channel, messages: Iterable[Message], compiler: Compiler
+) -> Mapping[str, Validator]:
     """One validator per event. Messages that share an event are told apart by nothing else, so any may match."""
     events: dict[str, list[Message]] = {}
     for message in messages:
@@ -143,7 +147,9 @@ def _validators(channel: Channel, messages: Iterable[Message], compiler: Compile
     for event, group in events.items():
         texts = [message for message in group if not message.binary]
         binary = len(texts) < len(group)
-        pointers = tuple(dict.fromkeys(message.payload for message in texts if message.payload is not None))
+        pointers = tuple(
+            dict.fromkeys(message.payload for message in texts if message.payload is not None)
+        )
         open_ = any(message.payload is None for message in texts)
         compiled = compiler.compile(pointers, channel.id) if pointers and not open_ else None
         if compiled is not None or (binary and not texts):

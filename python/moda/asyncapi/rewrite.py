@@ -32,7 +32,10 @@ def mirror(root: Tree) -> Tree:
             operation["action"] = MIRRORED.get(action, action)
     marker = turned.get("x-moda")
     view = marker.get("view", "server") if isinstance(marker, dict) else "server"
-    marked = {**(marker if isinstance(marker, dict) else {}), "view": "client" if view == "server" else "server"}
+    marked = {
+        **(marker if isinstance(marker, dict) else {}),
+        "view": "client" if view == "server" else "server",
+    }
     turned["x-moda"] = marked
     return turned
 
@@ -73,7 +76,9 @@ def correct(root: Tree, source: str) -> tuple[Tree, list[str]]:
         )
     for where, node in _bindable(fixed):
         if _take(fixed, node, source, where):
-            warnings.append(f"{source}: {where}/bindings/ws: only channels have a ws binding; dropped")
+            warnings.append(
+                f"{source}: {where}/bindings/ws: only channels have a ws binding; dropped"
+            )
     for section in ("serverBindings", "messageBindings", "operationBindings"):
         for bindings in _mapping(_mapping(fixed, "components"), section).values():
             if isinstance(bindings, dict) and bindings.get("ws"):
@@ -228,7 +233,10 @@ def _tags(merged: Tree, own: Tree, user: Tree) -> None:
     names = {tag.get("name") for tag in kept if isinstance(tag, dict)}
     merged["info"] = {
         **_mapping(merged, "info"),
-        "tags": [*kept, *(tag for tag in mine if isinstance(tag, dict) and tag.get("name") not in names)],
+        "tags": [
+            *kept,
+            *(tag for tag in mine if isinstance(tag, dict) and tag.get("name") not in names),
+        ],
     }
 
 
@@ -246,7 +254,9 @@ def without(root: Tree, addresses: Collection[str]) -> Tree:
     if not gone:
         return pruned
     pruned["channels"] = {
-        name: value for name, value in pruned["channels"].items() if at("#/channels", name) not in gone
+        name: value
+        for name, value in pruned["channels"].items()
+        if at("#/channels", name) not in gone
     }
     pruned["operations"] = {
         name: value
@@ -255,7 +265,11 @@ def without(root: Tree, addresses: Collection[str]) -> Tree:
     }
     used = _reached(pruned)
     components = {
-        section: {name: item for name, item in items.items() if (section, name) in used or section == "securitySchemes"}
+        section: {
+            name: item
+            for name, item in items.items()
+            if (section, name) in used or section == "securitySchemes"
+        }
         for section, items in _mapping(pruned, "components").items()
     }
     pruned["components"] = {section: items for section, items in components.items() if items}
@@ -267,7 +281,11 @@ def without(root: Tree, addresses: Collection[str]) -> Tree:
 
 
 def _named(tags: Any) -> list[Tree]:
-    return [tag for tag in tags if isinstance(tag, dict) and "name" in tag] if isinstance(tags, list) else []
+    return (
+        [tag for tag in tags if isinstance(tag, dict) and "name" in tag]
+        if isinstance(tags, list)
+        else []
+    )
 
 
 def _rest(root: Tree) -> Tree:

@@ -20,8 +20,6 @@ anybody:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -29,9 +27,9 @@ import jsonschema_rs
 from jsonschema_rs import Draft7Validator, ValidationError
 
 from moda.asyncapi.fault import DocumentError, listed, shown
-from moda.asyncapi.pointer import at, lookup, of_path
+from moda.asyncapi.pointer import at, lookup
+from moda.asyncapi.verdict import Invalid, explain
 
-REASON = "invalid payload"
 BASE = "moda:document"
 BACKTRACK_LIMIT = 10_000
 MAX_EXPLAINED = 500
@@ -45,29 +43,17 @@ _FRAGMENT = "/~%!$&'()*+,;=:@?"
 
 _MAPS = ("properties", "patternProperties", "definitions")
 _LISTS = ("allOf", "anyOf", "oneOf")
-_SINGLES = ("additionalProperties", "additionalItems", "not", "if", "then", "else", "contains", "propertyNames")
+_SINGLES = (
+    "additionalProperties",
+    "additionalItems",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "propertyNames",
+)
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
-
-
-@dataclass(frozen=True, slots=True)
-class Invalid:
-    """A payload that breaks its schema: the reply to it is ``{"status": "error", "response": response}``.
-
-    ``path`` is a JSON pointer into the payload, "" for the whole of it; ``message`` is one sentence for
-    a person.
-    """
-
-    path: str
-    message: str
-
-    @property
-    def response(self) -> dict[str, str]:
-        """The response of the error reply.
-
-        >>> Invalid("/interval_ms", "must be at least 250; received 1").response["path"]
-        '/interval_ms'
-        """
-        return {"reason": REASON, "path": self.path, "message": self.message}
 
 
 class Validator:
@@ -105,7 +91,9 @@ class Validator:
 
     def _explain(self, payload: Any) -> Invalid:
         if self._compiled is None or not _small(payload):
-            return Invalid("", "must match its schema; the payload is too large to say where it does not")
+            return Invalid(
+                "", "must match its schema; the payload is too large to say where it does not"
+            )
         try:
             self._compiled.validate(payload)
         except ValidationError as error:
@@ -138,7 +126,9 @@ class Compiler:
     def __init__(self, root: dict[str, Any], source: str) -> None:
         self._root = root
         self._source = source
-        self._registry = jsonschema_rs.Registry([(BASE, root)], draft=jsonschema_rs.Draft7, retriever=_refuse)
+        self._registry = jsonschema_rs.Registry(
+            [(BASE, root)], draft=jsonschema_rs.Draft7, retriever=_refuse
+        )
         self._sound: set[str] = set()
         self._done: dict[tuple[str, ...], Draft7Validator] = {}
 
@@ -154,7 +144,9 @@ class Compiler:
         for pointer in pointers:
             self._walk(pointer, channel)
             self._weigh(pointer, channel)
-        refs: list[dict[str, Any]] = [{"$ref": f"{BASE}#{quote(pointer[1:], safe=_FRAGMENT)}"} for pointer in pointers]
+        refs: list[dict[str, Any]] = [
+            {"$ref": f"{BASE}#{quote(pointer[1:], safe=_FRAGMENT)}"} for pointer in pointers
+        ]
         schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
         built = self._build(schema, channel)
         self._done[pointers] = built
@@ -183,7 +175,11 @@ class Compiler:
 
     def _not_a_schema(self, failure: ValueError | None, channel: str) -> DocumentError:
         if not isinstance(failure, ValidationError):
-            return DocumentError(self._source, "#", f"channel {shown(channel)}: a schema cannot be compiled: {failure}")
+            return DocumentError(
+                self._source,
+                "#",
+                f"channel {shown(channel)}: a schema cannot be compiled: {failure}",
+            )
         path = failure.instance_path
         if path and path[-1] == "type":
             accepted = listed(TYPES)
@@ -215,7 +211,9 @@ class Compiler:
                     f"channel {shown(channel)}: the schema received {shown(schema)}; accepted: an object, true or false",
                 )
             if "$ref" in schema:
-                stack.append(lookup(self._root, schema["$ref"], self._source, at(pointer, "$ref"))[0])
+                stack.append(
+                    lookup(self._root, schema["$ref"], self._source, at(pointer, "$ref"))[0]
+                )
                 continue
             stack.extend(_below(schema, pointer))
 
@@ -265,7 +263,11 @@ class Compiler:
         found = [edge for edge in _below(schema, pointer, _IN_PLACE)]
         dependencies = schema.get("dependencies")
         if isinstance(dependencies, dict):
-            found += [at(pointer, "dependencies", key) for key, value in dependencies.items() if isinstance(value, dict)]
+            found += [
+                at(pointer, "dependencies", key)
+                for key, value in dependencies.items()
+                if isinstance(value, dict)
+            ]
         return found
 
 
@@ -286,7 +288,11 @@ def _below(schema: dict[str, Any], pointer: str, only: tuple[str, ...] | None = 
         elif keyword in _MAPS and isinstance(value, dict):
             found.extend(at(pointer, keyword, key) for key in value)
         elif keyword == "dependencies" and isinstance(value, dict):
-            found.extend(at(pointer, keyword, key) for key, item in value.items() if not isinstance(item, list))
+            found.extend(
+                at(pointer, keyword, key)
+                for key, item in value.items()
+                if not isinstance(item, list)
+            )
     return found
 
 
@@ -300,111 +306,3 @@ def _value(root: Any, path: list[str | int]) -> Any:
     for token in path:
         node = node[token]
     return node
-
-
-# -- what a client is told
-
-_WORDS = {
-    "array": "an array",
-    "boolean": "true or false",
-    "integer": "an integer",
-    "null": "null",
-    "number": "a number",
-    "object": "an object",
-    "string": "a string",
-}
-
-
-def explain(error: ValidationError) -> Invalid:
-    """A validator's error as moda tells it.
-
-    Of a choice between shapes the one the payload was meant for is explained, where that can be told: the
-    only one whose fixed fields the payload has.
-    """
-    error = _narrow(error)
-    return Invalid(of_path(error.instance_path), _sentence(error))
-
-
-def _narrow(error: ValidationError) -> ValidationError:
-    for _ in range(16):
-        if error.kind.name not in ("anyOf", "oneOf"):
-            break
-        branches: list[list[ValidationError]] = getattr(error.kind, "context", [])
-        depth = len(error.instance_path)
-        meant = [branch for branch in branches if branch and not any(_rules_out(e, depth) for e in branch)]
-        if len(meant) != 1:
-            break
-        error = max(meant[0], key=lambda e: len(e.instance_path))
-    return error
-
-
-def _rules_out(error: ValidationError, depth: int) -> bool:
-    """Whether an error says that a branch was for another kind of value, not that this value has a mistake."""
-    below = len(error.instance_path) - depth
-    return (error.kind.name == "type" and below == 0) or (error.kind.name in ("const", "enum") and below <= 1)
-
-
-def _sentence(error: ValidationError) -> str:
-    kind = error.kind
-    say = _SENTENCES.get(kind.name)
-    if say is None:
-        return "is not what the schema accepts"
-    return say(kind, error.instance)
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def _types(kind: Any, value: Any) -> str:
-    names = getattr(kind, "types", [])
-    return f"must be {' or '.join(_WORDS.get(name, name) for name in names)}; received {shown(value)}"
-
-
-def _unexpected(kind: Any, _: Any) -> str:
-    names = kind.unexpected
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    word = "field" if len(names) == 1 else "fields"
-    return f"must not have the {word} {', '.join(shown(name) for name in names[:5])}{more}"
-
-
-def _options(kind: Any, value: Any) -> str:
-    return f"must be one of {', '.join(shown(option) for option in kind.options[:10])}; received {shown(value)}"
-
-
-def _choice(kind: Any, value: Any) -> str:
-    context = getattr(kind, "context", [])
-    if any(not branch for branch in context):
-        return "must match one of the accepted shapes only; matches several"
-    return f"must match one of the {len(context)} accepted shapes; received {shown(value)}"
-
-
-_SENTENCES: dict[str, Callable[[Any, Any], str]] = {
-    "type": _types,
-    "required": lambda kind, _: f"must have the field {shown(kind.property)}",
-    "additionalProperties": _unexpected,
-    "enum": _options,
-    "const": lambda kind, value: f"must be {shown(kind.expected_value)}; received {shown(value)}",
-    "minimum": lambda kind, value: f"must be at least {shown(kind.limit)}; received {shown(value)}",
-    "maximum": lambda kind, value: f"must be at most {shown(kind.limit)}; received {shown(value)}",
-    "exclusiveMinimum": lambda kind, value: f"must be more than {shown(kind.limit)}; received {shown(value)}",
-    "exclusiveMaximum": lambda kind, value: f"must be less than {shown(kind.limit)}; received {shown(value)}",
-    "multipleOf": lambda kind, value: f"must be a multiple of {shown(kind.multiple_of)}; received {shown(value)}",
-    "minLength": lambda kind, value: f"must have at least {_plural(kind.limit, 'character')}; received {len(value)}",
-    "maxLength": lambda kind, value: f"must have at most {_plural(kind.limit, 'character')}; received {len(value)}",
-    "pattern": lambda kind, value: f"must match the pattern {shown(kind.pattern)}; received {shown(value)}",
-    "format": lambda kind, value: f"must be a valid {kind.format}; received {shown(value)}",
-    "minItems": lambda kind, value: f"must have at least {_plural(kind.limit, 'item')}; received {len(value)}",
-    "maxItems": lambda kind, value: f"must have at most {_plural(kind.limit, 'item')}; received {len(value)}",
-    "uniqueItems": lambda _, __: "must not hold the same item twice",
-    "contains": lambda _, __: "must hold an item of the accepted shape",
-    "minProperties": lambda kind, value: f"must have at least {_plural(kind.limit, 'field')}; received {len(value)}",
-    "maxProperties": lambda kind, value: f"must have at most {_plural(kind.limit, 'field')}; received {len(value)}",
-    "propertyNames": lambda kind, _: f"has a field whose name {_sentence(kind.error)}",
-    "anyOf": _choice,
-    "oneOf": _choice,
-    "not": lambda _, __: "must not match what the schema forbids",
-    "falseSchema": lambda _, __: "is not accepted here",
-    "additionalItems": lambda kind, value: f"must have at most {_plural(kind.limit, 'item')}; received {len(value)}",
-}
-

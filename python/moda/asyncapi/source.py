@@ -41,7 +41,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\
 _UNBOUNDED = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
 
-def read(source: str | os.PathLike[str] | bytes, name: str | None = None) -> tuple[str, dict[str, Any]]:
+def read(
+    source: str | os.PathLike[str] | bytes, name: str | None = None
+) -> tuple[str, dict[str, Any]]:
     """Reads a document: a path, or the bytes themselves. Returns its name and its root object.
 
     YAML 1.2 or JSON, UTF-8, one document. Raises DocumentError when it cannot be read, is past a
@@ -56,18 +58,26 @@ def read(source: str | os.PathLike[str] | bytes, name: str | None = None) -> tup
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
-            raise DocumentError(name, "#", f"cannot be read: {error.strerror or error}: {path}") from error
+            raise DocumentError(
+                name, "#", f"cannot be read: {error.strerror or error}: {path}"
+            ) from error
     if len(data) > MAX_BYTES:
-        raise DocumentError(name, "#", f"the document is too large; accepted: up to {MAX_BYTES} bytes")
+        raise DocumentError(
+            name, "#", f"the document is too large; accepted: up to {MAX_BYTES} bytes"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DocumentError(name, "#", f"byte {error.start} is not UTF-8; accepted: UTF-8 text") from error
+        raise DocumentError(
+            name, "#", f"byte {error.start} is not UTF-8; accepted: UTF-8 text"
+        ) from error
     root = _json(name, text) if text.lstrip().startswith("{") else None
     if root is None:
         root = _yaml(name, text)
     if not isinstance(root, dict):
-        raise DocumentError(name, "#", f"the root received {shown(root)}; accepted: an AsyncAPI object")
+        raise DocumentError(
+            name, "#", f"the root received {shown(root)}; accepted: an AsyncAPI object"
+        )
     return name, root
 
 
@@ -121,9 +131,13 @@ def _number(text: str) -> int:
 def _json(name: str, text: str) -> Any:
     """The document as JSON, or None when it is not JSON: then it may still be YAML in flow style."""
     try:
-        root = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_number)
+        root = json.loads(
+            text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_number
+        )
     except RecursionError:
-        raise DocumentError(name, "#", f"nested too deeply; accepted: up to {MAX_DEPTH} levels") from None
+        raise DocumentError(
+            name, "#", f"nested too deeply; accepted: up to {MAX_DEPTH} levels"
+        ) from None
     except _Refused as refused:
         raise DocumentError(name, "#", str(refused)) from None
     except ValueError:
@@ -142,7 +156,9 @@ def _json(name: str, text: str) -> Any:
         elif isinstance(node, str):
             _text(name, node)
         elif isinstance(node, float) and not math.isfinite(node):
-            raise DocumentError(name, "#", "received a number too large for a float; accepted: finite numbers")
+            raise DocumentError(
+                name, "#", "received a number too large for a float; accepted: finite numbers"
+            )
     return root
 
 
@@ -151,13 +167,17 @@ def _text(name: str, text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise DocumentError(name, "#", "a string holds half of a surrogate pair; accepted: Unicode text") from None
+            raise DocumentError(
+                name, "#", "a string holds half of a surrogate pair; accepted: Unicode text"
+            ) from None
 
 
 def _bounded(name: str, nodes: int, depth: int, where: str) -> None:
     if nodes > MAX_NODES:
         raise DocumentError(
-            name, where, f"too many values; accepted: up to {MAX_NODES} with every alias written out"
+            name,
+            where,
+            f"too many values; accepted: up to {MAX_NODES} with every alias written out",
         )
     if depth > MAX_DEPTH:
         raise DocumentError(name, where, f"nested too deeply; accepted: up to {MAX_DEPTH} levels")
@@ -221,7 +241,9 @@ class _Builder:
             elif isinstance(event, yaml.DocumentStartEvent):
                 self.documents += 1
                 if self.documents > 1:
-                    raise self._error(line, "a second document begins here; accepted: one document per file")
+                    raise self._error(
+                        line, "a second document begins here; accepted: one document per file"
+                    )
         return self.root
 
     def _error(self, line: int, problem: str) -> DocumentError:
@@ -230,11 +252,18 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
         parent = self.stack[-1] if self.stack else None
         plain = event.implicit[0] and event.tag is None
-        if parent is not None and isinstance(parent.value, dict) and parent.key is None and not parent.merging:
+        if (
+            parent is not None
+            and isinstance(parent.value, dict)
+            and parent.key is None
+            and not parent.merging
+        ):
             if event.value == "<<" and plain:
                 parent.merging = True
             elif event.value in parent.value:
-                raise self._error(line, f"the key {shown(event.value)} is given twice in one object")
+                raise self._error(
+                    line, f"the key {shown(event.value)} is given twice in one object"
+                )
             else:
                 parent.key = event.value
             return
@@ -242,23 +271,34 @@ class _Builder:
         if plain:
             value = scalar(value)
             if type(value) is str and len(value) > MAX_DIGITS and _INT.match(value):
-                raise self._error(line, f"received a number of {len(value)} digits; accepted: up to {MAX_DIGITS}")
+                raise self._error(
+                    line, f"received a number of {len(value)} digits; accepted: up to {MAX_DIGITS}"
+                )
         elif event.tag is not None and event.tag not in ("!", _TAG + "str"):
             value = scalar(value)
-            kind = {"null": type(None), "bool": bool, "int": int, "float": float}.get(event.tag.removeprefix(_TAG))
+            kind = {"null": type(None), "bool": bool, "int": int, "float": float}.get(
+                event.tag.removeprefix(_TAG)
+            )
             if kind is float and type(value) is int:
                 value = float(value)
             if kind is None or type(value) is not kind:
-                raise self._error(line, f"received the tag {shown(event.tag)}; accepted: plain JSON values, no tags")
+                raise self._error(
+                    line,
+                    f"received the tag {shown(event.tag)}; accepted: plain JSON values, no tags",
+                )
         if isinstance(value, float) and not math.isfinite(value):
-            raise self._error(line, f"received the number {shown(event.value)}; accepted: finite numbers")
+            raise self._error(
+                line, f"received the number {shown(event.value)}; accepted: finite numbers"
+            )
         self._count(1, 1, line)
         self._put(value, event.anchor, 1, 1, line)
 
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent, line: int) -> None:
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _TAG + ("map" if mapping else "seq")):
-            raise self._error(line, f"received the tag {shown(event.tag)}; accepted: plain JSON values, no tags")
+            raise self._error(
+                line, f"received the tag {shown(event.tag)}; accepted: plain JSON values, no tags"
+            )
         self._keyed(line)
         self._count(1, 1, line)
         self.stack.append(_Open({} if mapping else [], event.anchor, line))
@@ -271,11 +311,13 @@ class _Builder:
                     done.value.setdefault(key, value)
         self._put(done.value, done.anchor, done.nodes, done.height, done.line)
 
-    def _alias(self, anchor: str, line: int) -> None:
+    def _alias(self, anchor: str | None, line: int) -> None:
         if any(open_.anchor == anchor for open_ in self.stack):
-            raise self._error(line, f"the alias *{anchor} holds itself; accepted: a finite document")
+            raise self._error(
+                line, f"the alias *{anchor} holds itself; accepted: a finite document"
+            )
         self._keyed(line)
-        known = self.anchors.get(anchor)
+        known = self.anchors.get(anchor or "")
         if known is None:
             raise self._error(line, f"the alias *{anchor} names no anchor above it")
         self._count(known.nodes, known.height, line)
@@ -286,7 +328,9 @@ class _Builder:
         if self.stack and isinstance(self.stack[-1].value, dict):
             parent = self.stack[-1]
             if parent.key is None and not parent.merging:
-                raise self._error(line, "a key received a collection or an alias; accepted: a string")
+                raise self._error(
+                    line, "a key received a collection or an alias; accepted: a string"
+                )
 
     def _count(self, nodes: int, height: int, line: int) -> None:
         self.nodes += nodes
@@ -307,7 +351,10 @@ class _Builder:
             parent.merging = False
             sources = value if isinstance(value, list) else [value]
             if not all(isinstance(source, dict) for source in sources):
-                raise self._error(line, f"the merge key << received {shown(value)}; accepted: an object or a list of them")
+                raise self._error(
+                    line,
+                    f"the merge key << received {shown(value)}; accepted: an object or a list of them",
+                )
             parent.merged.extend(sources)
         elif parent.key is not None:
             parent.value[parent.key] = value

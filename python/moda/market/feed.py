@@ -22,15 +22,19 @@ from typing import Any, Final
 
 import orjson
 
+from moda._core import unwrap_combined
+
 Unwrap = Callable[[bytes], tuple[str, bytes, str | None, int | None]]
 """What `moda._core.unwrap_combined` is: frame -> (kind, data, symbol, event time in ms).
 
-| kind       | data                                    | symbol, time      |
-|------------|-----------------------------------------|-------------------|
-| "event"    | the event's exact bytes                 | its `s` and `E`   |
-| "shutdown" | the event's exact bytes                 | None, its `E`     |
-| "control"  | the frame: an answer to a request       | None, None        |
-| "rubbish"  | why, in ASCII: one of the names below   | None, None        |
+| kind        | data                        | symbol, time                |
+|-------------|-----------------------------|-----------------------------|
+| an `e`      | the event's exact bytes     | its `s` and `E`, or None    |
+| ""          | an event without an `e`     | its `s` and `E`, or None    |
+| "answer"    | the result of a request     | None, None                  |
+| "refusal"   | why a request was refused   | None, None                  |
+
+Anything else raises ValueError with the reason, one of the names in `RUBBISH`.
 """
 
 # A price is digits with at most one point: no sign, no exponent, no NaN. The bound on the digits
@@ -89,33 +93,26 @@ RUBBISH: Final = frozenset(
 )
 
 
-def core_unwrap(frame: bytes) -> tuple[str, bytes, str | None, int | None]:
-    """Cut the event out of a combined frame, in Rust (`moda._core.unwrap_combined`).
-
-    Imported when first called: the pure rules of this file can then be read, and tested, on a
-    machine where the extension is not built.
-    """
-    from moda._core import unwrap_combined
-
-    cut: tuple[str, bytes, str | None, int | None] = unwrap_combined(frame)
-    return cut
-
-
-def read(frame: bytes, symbols: frozenset[str] | None, unwrap: Unwrap = core_unwrap) -> Meaning:
+def read(frame: bytes, symbols: frozenset[str] | None, unwrap: Unwrap = unwrap_combined) -> Meaning:
     """Say what a text frame from the exchange means. Never raises on any input.
 
     `symbols` are the ones asked for, upper case as in `s`; None accepts any. An unbounded set of
     symbols would be an unbounded set of conflation keys, so live sources always pass theirs.
     """
-    kind, data, _, _ = unwrap(frame)
-    if kind == "event":
+    try:
+        kind, data, _, _ = unwrap(frame)
+    except ValueError as error:
+        reason = str(error)
+        return Rubbish(reason if reason in RUBBISH else "not_an_event")
+    if kind == "24hrMiniTicker":
         return read_event(data, symbols)
-    if kind == "shutdown":
+    if kind == "serverShutdown":
         return Rotate()
-    if kind == "control":
-        return _read_answer(frame)
-    reason = data.decode("ascii", "replace")
-    return Rubbish(reason if reason in RUBBISH else "not_an_event")
+    if kind == "answer":
+        return Answer(None)
+    if kind == "refusal":
+        return Answer(data.decode("utf-8", "replace")[:200])
+    return Rubbish("unexpected_event" if kind else "not_an_event")
 
 
 def read_event(data: bytes, symbols: frozenset[str] | None) -> Tick | Rubbish:
@@ -140,20 +137,3 @@ def read_event(data: bytes, symbols: frozenset[str] | None) -> Tick | Rubbish:
         if _DECIMAL.fullmatch(number) is None:
             return Rubbish("bad_number")
     return Tick(data, symbol, at_ms)
-
-
-def _read_answer(frame: bytes) -> Answer | Rubbish:
-    """`{"result":null,"id":1}` grants a request; `{"code":2,"msg":".."}` refuses it.
-
-    The refusal is also seen as `{"error":{"code":..,"msg":..},"id":1}`; both are read.
-    """
-    try:
-        answer: Any = orjson.loads(frame)
-    except orjson.JSONDecodeError:
-        return Rubbish("not_json")
-    if not isinstance(answer, dict):
-        return Rubbish("not_an_event")
-    error = answer.get("error", answer)
-    if isinstance(error, dict) and "code" in error:
-        return Answer(f"{error['code']}: {error.get('msg', '')}"[:200])
-    return Answer(None)

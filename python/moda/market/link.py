@@ -203,7 +203,7 @@ class _Quiet:
     It is not a `logging.Logger` on purpose: picows makes a child of one per connection.
     """
 
-    def isEnabledFor(self, level: int) -> bool:
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name logging gave it
         return False
 
     def _nothing(self, *args: Any, **kwargs: Any) -> None:
@@ -218,24 +218,24 @@ _QUIET: Final[Any] = _Quiet()
 async def dial(
     link: Link,
     url: str,
-    timeout: float,
+    patience: float,
     max_message: int,
     trust: ssl.SSLContext | None = None,
 ) -> None:
     """Connect `link` to `url`; TLS by the scheme, certificates checked against the system's store.
 
-    `timeout` (s) bounds TCP and TLS, then the upgrade. Raises DialError if no connection came
+    `patience` (s) bounds TCP and TLS, then the upgrade. Raises DialError if no connection came
     about, whatever the cause. `trust` replaces the system's certificate store.
     """
     try:
         # The outer limit is the sum of both steps. It must not end the second one: picows would
         # keep a cancelled upgrade open until its own timer fires, and that timer is this one.
-        async with asyncio.timeout(2 * timeout):
+        async with asyncio.timeout(2 * patience):
             await ws_connect(
                 lambda *_: link,
                 url,
                 ssl_context=trust,
-                websocket_handshake_timeout=timeout,
+                websocket_handshake_timeout=patience,
                 logger_name=_QUIET,
                 enable_auto_pong=False,
                 max_frame_size=max_message,
@@ -243,7 +243,7 @@ async def dial(
             )
     except TimeoutError:
         link.abort()
-        raise DialError(f"no answer within {timeout:g} s") from None
+        raise DialError(f"no answer within {patience:g} s") from None
     except WSHandshakeError as error:
         raise _refused(error) from None
     except (OSError, WSError) as error:

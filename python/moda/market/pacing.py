@@ -185,6 +185,23 @@ class Handover:
         return bool(self._held) and (not self._lagging or len(self._held) >= MAX_HELD)
 
     def finish(self) -> tuple[list[Tick], int]:
-        """What to publish of the held ticks, in order, and how many were duplicates."""
-        fresh = [t for t in self._held if t.at_ms > self._newest.get(t.symbol, -1)]
-        return fresh, len(self._held) - len(fresh)
+        """What to publish of the held ticks, in order, and how many were duplicates.
+
+        Call once. The old connection must deliver no more; `admits` filters the new one's next.
+        """
+        held, self._held = self._held, []
+        fresh = [tick for tick in held if self.admits(tick)]
+        return fresh, len(held) - len(fresh)
+
+    def admits(self, tick: Tick) -> bool:
+        """After `finish`: False for a tick the old connection had delivered already.
+
+        The old one may have been ahead, so repetitions can still come once it is gone.
+        """
+        last = self._newest.get(tick.symbol)
+        if last is None:
+            return True
+        if tick.at_ms <= last:
+            return False
+        del self._newest[tick.symbol]
+        return True

@@ -164,7 +164,7 @@ class Market:
 
     def __init__(self, symbols: Sequence[str], seed: int | None, now_ms: int) -> None:
         """`symbols` in any case; `now_ms` is when the market opens its eyes, a day already full."""
-        self._random = Random(seed)
+        self._random = Random(seed)  # noqa: S311 - a market, not a secret
         self._now_ms = now_ms
         first_ms = now_ms - now_ms % BUCKET_MS - WINDOW_MS + BUCKET_MS
         self._books = [_Book(instrument(symbol.upper()), first_ms) for symbol in symbols]

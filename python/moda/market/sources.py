@@ -132,15 +132,9 @@ class Replay:
 
     def check(self) -> None:
         """Read the file once from end to end. Raises ConfigurationError naming the line."""
-        if not any(True for _ in self._parsed_to_the_end()):
+        ticks = sum(1 for _ in self.read())
+        if not ticks:
             raise self._wrong(0, "holds no tick")
-
-    def _parsed_to_the_end(self) -> list[Recorded]:
-        # The last one is enough: what counts is that every line was read.
-        last: list[Recorded] = []
-        for recorded in self.read():
-            last[:] = [recorded]
-        return last
 
     def read(self) -> Iterator[Recorded]:
         """The file's ticks in order. Raises ConfigurationError at the first bad line."""
@@ -150,6 +144,8 @@ class Replay:
                 while line := lines.readline(self._limit + 2):
                     number += 1
                     self._line = number
+                    if len(line.rstrip(b"\r\n")) > self._limit:
+                        raise self._wrong(number, f"is longer than {self._limit} bytes")
                     recorded = self._parse(number, line.strip())
                     if recorded is not None:
                         yield recorded
@@ -179,14 +175,12 @@ class Replay:
     def report(self) -> Report:
         return Report(
             detail={"file": self._path.name, "line": self._line, "rounds": self._rounds},
-            counters={"replay_rounds": self._rounds},
+            counters={"replay_rounds": float(self._rounds)},
         )
 
     def _parse(self, number: int, line: bytes) -> Recorded | None:
         if not line:
             return None
-        if len(line) > self._limit:
-            raise self._wrong(number, f"is longer than {self._limit} bytes")
         try:
             parts = _DECODER.decode(line)
         except msgspec.MsgspecError as error:

@@ -9,14 +9,14 @@ clock, a wish for a candidate), so no step can find another half done.
 |---------------------------|-------------------------------|-----------------------------------|
 | silent for `stale_after`  | dropped                       | dropped, another after backoff    |
 | cut or closed             | dropped                       | dropped, another after backoff    |
-| `serverShutdown`, old age | kept, a candidate is made     | dropped, another after backoff    |
+| `serverShutdown`, old age | kept, a candidate is made     | dropped, if there is a leader     |
 | its first tick            | published, as all after it    | leads, or starts a handover       |
 
 A dropped leader is followed at once by a candidate that has delivered; without one the state is
 "stale" and a candidate is made after the backoff.
 
-State "stale" is told the moment there is no leader, not `stale_after` later: a price that cannot change
-is not live, however fresh it looks.
+State "stale" is told the moment there is no leader, not `stale_after` later: a price that cannot
+change is not live, however fresh it looks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from typing import Any, Final
 
 import structlog
 
-from moda.market.feed import Answer, Rotate, Rubbish, Tick, Unwrap, core_unwrap, read
+from moda._core import unwrap_combined
+from moda.market.feed import Answer, Rotate, Rubbish, Tick, Unwrap, read
 from moda.market.link import DialError, Link, dial, plan
 from moda.market.pacing import Backoff, Clock, Handover, Watch
 from moda.market.settings import MarketSettings, SourceKind
@@ -59,12 +60,12 @@ class Upstream:
         clock: Clock,
         *,
         random: Random | None = None,
-        unwrap: Unwrap = core_unwrap,
+        unwrap: Unwrap = unwrap_combined,
         trust: ssl.SSLContext | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._random = random or Random()
+        self._random = random or Random()  # noqa: S311 - spreads reconnects, guards nothing
         self._unwrap = unwrap
         self._trust = trust
         self._symbols = frozenset(symbol.upper() for symbol in settings.symbols)
@@ -89,6 +90,8 @@ class Upstream:
         self._due: float | None = None
         self._not_before = float("-inf")
         self._handover: Handover | None = None
+        self._tail: Handover | None = None
+        self._tail_until = 0.0
         self._newest: dict[str, int] = {}
         self._state: State = "stale"
         self._silent_since: float | None = None
@@ -175,6 +178,9 @@ class Upstream:
 
     def _tick(self, link: Link, tick: Tick) -> None:
         if link is self._leader:
+            if self._tail is not None and not self._tail.admits(tick):
+                self._counts["duplicates"] += 1
+                return
             self._publish(tick)
             if self._handover is not None:
                 self._handover.delivered(tick.symbol)
@@ -198,6 +204,8 @@ class Upstream:
         self._leader, self._candidate, self._newest = link, None, {}
         LOG.info("prices.live", connection=link.number)
         self._tell("live", f"connection {link.number}")
+        if link.retiring:
+            self._want(self._backoff.next())
 
     def _hand_over(self) -> None:
         """The candidate becomes the leader, without a hole and without a repetition."""
@@ -205,7 +213,10 @@ class Upstream:
         if new is None or handover is None:
             return
         fresh, duplicates = handover.finish()
-        self._handover = None
+        # The filter for what the old one had already delivered goes by the exchange's time stamps,
+        # so it is given a limit: one stamp from the future must not silence a symbol for good.
+        self._handover, self._tail = None, handover
+        self._tail_until = self._clock.monotonic() + self._settings.handover
         self._counts["duplicates"] += duplicates
         if old is not None:
             self._counts["rotations"] += 1
@@ -235,13 +246,17 @@ class Upstream:
 
     def _retire(self, link: Link) -> None:
         """Replace a link that still works."""
-        if link is self._candidate:
-            self._drop_candidate("the new connection announced its own end")
-        elif not link.retiring:
-            link.retiring = True
+        if link.retiring:
+            return
+        link.retiring = True
+        if link is self._leader:
             # "At once", says the exchange, and once is fine; an exchange that says so on every
             # connection must not be answered with a storm of them.
             self._want(0.0 if self._healthy(link) else self._backoff.next())
+        elif self._leader is not None:
+            self._drop_candidate("the new connection announced its own end")
+        # A candidate with no leader to wait for may still deliver until it is cut, and is then
+        # all there is: `_lead` looks for its replacement.
 
     # -- attempts
 
@@ -308,6 +323,8 @@ class Upstream:
                 self._drop_candidate(f"connected, then no data for {settings.stale_after:g} s")
         if self._handover is not None and now - self._handover.started >= settings.handover:
             self._hand_over()
+        if self._tail is not None and now >= self._tail_until:
+            self._tail = None
         if self._due is not None and now >= self._due and self._candidate is None:
             self._attempt()
 

@@ -59,7 +59,9 @@ def _pattern(path: str) -> re.Pattern[str]:
     """``/socket/{tenant}/websocket`` as an expression; a variable is one non-empty segment."""
     parts = re.split(r"\{([a-z_][a-z0-9_]*)\}", path)
     return re.compile(
-        "".join(f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+        "".join(
+            f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts)
+        )
     )
 
 
@@ -103,7 +105,9 @@ class Door:
             raise ConfigurationError(f"a mount's path begins with '/', got {path!r}")
         known = [*self._exact, *(other.path for _, other in self._patterns)]
         if path in known:
-            raise ConfigurationError(f"two mounts have the path {path!r}; each takes one of its own")
+            raise ConfigurationError(
+                f"two mounts have the path {path!r}; each takes one of its own"
+            )
         if "{" in path:
             self._patterns.append((_pattern(path), mount))
         else:
@@ -123,7 +127,10 @@ class Door:
         return None
 
     def claims(self, head: bytes) -> bool:
-        """Whether a head's request line names a mount. Looks at one line and parses nothing else."""
+        """Whether a head's request line names a mount.
+
+        Looks at one line and parses nothing else.
+        """
         words = head[: head.find(b"\r\n")].split(b" ", 2)
         if len(words) < 3:
             return False
@@ -141,7 +148,9 @@ class Door:
     # -- the waiting room
 
     def watch(self, one: Waiting) -> None:
-        """Gives ``one`` the handshake timeout; :meth:`Waiting.overdue` is called if it is still here then."""
+        """Gives ``one`` the handshake timeout; :meth:`Waiting.overdue` is called if it is still
+        here then.
+        """
         self._waiting[one] = time.monotonic() + self.options.handshake_timeout
         if self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)
@@ -185,5 +194,5 @@ class Door:
 
     def come_back(self, reason: str) -> Refused:
         """503 with a Retry-After of its own for each client."""
-        seconds = random.randint(*self.options.retry_after)
+        seconds = random.randint(*self.options.retry_after)  # noqa: S311  # spread, not secrecy
         return Refused(503, headers=(("retry-after", str(seconds)),), reason=reason)

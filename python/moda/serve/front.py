@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
-from picows.picows import WSProtocol
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub
 
 from moda.serve.door import Door
 from moda.serve.head import HeadError, normalised_head, parse_head, upgrade_fault
@@ -119,7 +119,9 @@ class Front(asyncio.Protocol):
         """The handshake timeout has passed, or the door closes."""
         if self._task is not None:
             self._task.cancel()
-            self._turn_away(self._door.come_back("shutting_down" if self._door.shut else "connect_timeout"))
+            self._turn_away(
+                self._door.come_back("shutting_down" if self._door.shut else "connect_timeout")
+            )
         elif self._head:
             self._turn_away(Refused(408, reason="head_timeout"))
         elif self._transport is not None:
@@ -128,7 +130,14 @@ class Front(asyncio.Protocol):
 
     # -- deciding
 
-    def adopt(self, transport: asyncio.Transport, mount: Mount, upgrade: Upgrade, version: str, tail: bytes) -> None:
+    def adopt(
+        self,
+        transport: asyncio.Transport,
+        mount: Mount,
+        upgrade: Upgrade,
+        version: str,
+        tail: bytes,
+    ) -> None:
         """Takes a connection from the plain side, whose parser met a request for a mount."""
         self._transport = transport
         self._door.watch(self)
@@ -149,7 +158,13 @@ class Front(asyncio.Protocol):
             return
         mount, variables = found
         upgrade = upgrade_of(
-            transport, self._door.options.trusted, head.method, head.path, head.query, head.headers, variables
+            transport,
+            self._door.options.trusted,
+            head.method,
+            head.path,
+            head.query,
+            head.headers,
+            variables,
         )
         self._decide(mount, upgrade, head.version, tail)
 
@@ -191,7 +206,10 @@ class Front(asyncio.Protocol):
             return
         fault = upgrade_fault(self._headers, self._version)
         if fault is not None:
-            headers = (("content-type", "text/plain; charset=utf-8"), ("sec-websocket-version", "13"))
+            headers = (
+                ("content-type", "text/plain; charset=utf-8"),
+                ("sec-websocket-version", "13"),
+            )
             self._turn_away(Refused(400, fault.encode(), headers, "upgrade"))
             return
         self._hand_over(outcome)
@@ -223,7 +241,7 @@ class Front(asyncio.Protocol):
         transport.close()
 
     def _hand_over(self, accepted: Accepted) -> None:
-        """Gives the transport to picows: a minimal head first, then what the client has sent since."""
+        """Gives the transport to picows: a minimal head, then what the client has sent since."""
         fed = normalised_head(self._headers) + self._tail
         mount = self._mount
         transport = self._leave()

@@ -26,7 +26,9 @@ class HeadError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """``path`` percent-decoded, ``query`` raw; header names lower case, values stripped, order kept."""
+    """``path`` percent-decoded, ``query`` raw; header names lower case, values stripped, order
+    kept.
+    """
 
     method: str
     path: str
@@ -67,12 +69,19 @@ def parse_head(raw: bytes) -> Head:
         raise HeadError("the request head is incomplete")
     path, query = split_target(collected.url)
     return Head(
-        parser.get_method().decode("ascii"), path, query, parser.get_http_version(), collected.headers
+        parser.get_method().decode("ascii"),
+        path,
+        query,
+        parser.get_http_version(),
+        collected.headers,
     )
 
 
 def split_target(url: bytes) -> tuple[str, bytes]:
-    """Path and query of a request target, in origin form or absolute form. HeadError if it has neither."""
+    """Path and query of a request target, in origin form or absolute form.
+
+    HeadError if it has neither.
+    """
     try:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError:

@@ -38,7 +38,9 @@ _REASONS = {1002: "protocol_error", 1007: "invalid_text", 1009: "too_big", 1011:
 
 
 class _Socket:
-    """Answers picows' questions about socket options without asking the kernel; only fileno is true."""
+    """Answers picows' questions about socket options without asking the kernel; only fileno is
+    true.
+    """
 
     __slots__ = ("_fd",)
 
@@ -56,7 +58,7 @@ class _Socket:
 
 
 class _Discard:
-    """The buffered protocol of a closing connection: reads into one shared scratch, keeps nothing."""
+    """The buffered protocol of a closing connection: reads into a shared scratch, keeps nothing."""
 
     __slots__ = ("_behind",)
 
@@ -85,7 +87,10 @@ class _Discard:
 
 
 class Line:
-    """The uvloop transport of one open WebSocket, and its silent log. ``transport`` is the real one."""
+    """The uvloop transport of one open WebSocket, and its silent log.
+
+    ``transport`` is the real one.
+    """
 
     __slots__ = ("_failed", "_on_error", "transport")
 
@@ -144,7 +149,8 @@ class Line:
         transport.close()
 
     def linger(self) -> None:
-        """Closes this side, then reads and drops until the client hangs up or :data:`LINGER` is over.
+        """Closes this side, then reads and drops until the client hangs up or :data:`LINGER` is
+        over.
 
         For a close the client must get to see although it is still sending.
         """
@@ -172,7 +178,9 @@ class Line:
     debug = info = warning = log
 
     def error(self, _text: str, *details: Any) -> None:
-        """A frame picows cannot parse, or an error the session raised: ``details`` hold (code, text)."""
+        """A frame picows cannot parse, or an error the session raised: ``details`` hold (code,
+        text).
+        """
         what = details[0] if details else None
         if isinstance(what, tuple) and what and isinstance(what[0], int):
             self._fail(_REASONS.get(int(what[0]), f"close_{int(what[0])}"))
@@ -180,17 +188,22 @@ class Line:
             self.exception(_text)
 
     def exception(self, _text: str, *_: Any) -> None:
-        """A listener raised: our bug. The place is logged; the message is not, it may quote a client."""
+        """A listener raised: our bug.
+
+        The place is logged; the message is not, it may quote a client.
+        """
         kind, error, trace = sys.exc_info()
         place = None
         while trace is not None:
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
             trace = trace.tb_next
-        _log.error("listener.failed", error=kind.__name__ if kind and error else "unknown", place=place)
+        _log.error(
+            "listener.failed", error=kind.__name__ if kind and error else "unknown", place=place
+        )
         self._fail("listener_failed")
 
     def _fail(self, reason: str) -> None:
-        """Counts once, and reads no more: every further chunk would be parsed and reported again."""
+        """Counts once, and reads no more: each further chunk would be parsed and reported again."""
         if not self._failed:
             self._failed = True
             self._on_error(reason)

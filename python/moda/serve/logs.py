@@ -1,4 +1,5 @@
-"""Logs: one JSON object per line for machines, one readable line per event for a person at a terminal.
+"""Logs: one JSON object per line for machines, one readable line per event for a person at a
+terminal.
 
 Everything goes through structlog, the standard library's loggers (uvicorn, litestar, an
 application's own) included, and everything passes :func:`redact` last, formatted tracebacks too:
@@ -47,7 +48,9 @@ def _dumps(event: MutableMapping[str, Any], **_: Any) -> str:
 
 
 def configure_logs(
-    level: str = "info", style: Literal["auto", "json", "text"] = "auto", stream: TextIO | None = None
+    level: str = "info",
+    style: Literal["auto", "json", "text"] = "auto",
+    stream: TextIO | None = None,
 ) -> None:
     """Sets up all logging of the process. ``level`` is one of :data:`LEVELS`.
 

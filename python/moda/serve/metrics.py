@@ -5,11 +5,9 @@ Nothing here runs per message. The hub counts in Rust; a scrape takes one snapsh
 the figures of one scrape belong together. Turning it into text (60 ms for 250 series with two
 histograms each) then happens in a worker thread.
 
-HTTP requests are the one thing recorded in Python, once per request: into the window from which
-``telemetry:metrics`` draws p50 and p95, and into one histogram per method, route and status. It is
-exposed under two names, ``http_server_request_duration_seconds`` (the OpenTelemetry convention) and
-``http_request_duration_ms`` (the name existing dashboards ask for), with different buckets. One
-histogram over the union of both sets of bounds serves both exactly.
+The duration of HTTP requests (:mod:`moda.serve.latency`) is exposed under two names,
+``http_server_request_duration_seconds`` (the OpenTelemetry convention) and
+``http_request_duration_ms`` (the name existing dashboards ask for), each with its own buckets.
 
 The registry is the gateway's own, not prometheus_client's global one: two gateways in a process do
 not add up, and nothing is exported that was not asked for. The process figures are not taken from
@@ -20,20 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterable,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import psutil
 from prometheus_client import CollectorRegistry
@@ -46,13 +37,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from moda.aggregate import Histogram, HistogramCounts, LatencyWindow
+from moda.aggregate import HistogramCounts
+from moda.serve.latency import BOUNDS, MILLIS, SECONDS, HttpLatency, HttpSeries, MeasuredApp
 from moda.telemetry import GatewayCounters, LoopLag
 
 __all__ = [
     "FAMILIES",
     "Exporter",
-    "FanoutStats",
     "HttpLatency",
     "HubStats",
     "MeasuredApp",
@@ -63,58 +54,83 @@ __all__ = [
 # -- what the hub is asked for
 
 
-class FanoutStats(TypedDict):
-    """Seconds from a publish until its last subscriber's write, as a cumulative histogram."""
-
-    bounds: Sequence[float]
-    """Ascending inclusive upper bounds in seconds, without infinity."""
-    cumulative: Sequence[int]
-    """One count per bound of the fan-outs not longer, then the count of all of them."""
-    sum: float
-
-
 class HubStats(TypedDict):
-    """The hub's counters at one moment. Gauges are of now, all others since the start, never less.
+    """What the hub's ``stats()`` answers, as far as it is exposed.
 
-    Mappings hold every label that exists, also at zero: a counter that first appears at 1 loses
-    its first increase in a rate.
+    Totals since the start, never decreasing, but for the four gauges of now: ``connections``,
+    ``channels``, ``topics``, ``outbox_bytes``.
     """
 
-    connections: Mapping[str, int]
-    """Open connections (gauge) by mount path."""
+    connections: int
+    mounts: NotRequired[Mapping[str, int]]
+    """Connections open by mount path; without it they are shown as one, ``mount="all"``."""
+    channels: int
+    topics: int
+    outbox_bytes: int
+    opened: int
+    closed: int
+    closes: Mapping[int, int]
+    """Connections the server closed, by close code."""
+    slow_closed: int
     joins: int
-    """Channels and streams joined."""
+    joins_refused: int
+    leaves: int
     messages_in: int
     messages_out: int
     bytes_in: int
     bytes_out: int
-    drops: Mapping[str, int]
-    """Messages given up, by reason: stale join_ref, replaced by a newer one, slow reader, ..."""
-    decode_errors: Mapping[str, int]
-    """Frames that could not be decoded, by reason."""
-    outbox_bytes: int
-    """Bytes queued for connections (gauge)."""
-    fanout: FanoutStats
+    heartbeats: int
+    published: int
+    deliveries: int
+    sends: int
+    short_sends: int
+    stale: int
+    conflated: int
+    dropped: int
+    unencodable: int
+    unmatched: int
+    to_stream: int
+    undecodable: Mapping[str, int]
+    violations: Mapping[str, int]
+    fanout_bounds: Sequence[float]
+    """Ascending inclusive upper bounds in seconds, without infinity."""
+    fanout_buckets: Sequence[int]
+    """Fan-outs per bucket (not cumulative), the last above all bounds: one more than bounds."""
+    fanout_sum: float
+    """Seconds from a publish until its last subscriber was written to, summed."""
 
 
 def gateway_counters(stats: HubStats) -> GatewayCounters:
     """The hub's counters as ``telemetry:metrics`` wants them: totals, without labels."""
     return {
-        "connections": sum(stats["connections"].values()),
+        "connections": stats["connections"],
         "outbox_bytes": stats["outbox_bytes"],
         "messages_in": stats["messages_in"],
         "messages_out": stats["messages_out"],
         "joins": stats["joins"],
-        "drops": sum(stats["drops"].values()),
-        "fanout": _counts(stats["fanout"]),
+        "drops": sum(_drops(stats).values()),
+        "fanout": _fanout(stats),
     }
 
 
-def _counts(fanout: FanoutStats) -> HistogramCounts:
-    return HistogramCounts(tuple(fanout["bounds"]), tuple(fanout["cumulative"]), fanout["sum"])
+def _drops(stats: HubStats) -> dict[str, int]:
+    return {
+        "stale_join_ref": stats["stale"],
+        "replaced": stats["conflated"],
+        "blocked": stats["dropped"],
+        "unencodable": stats["unencodable"],
+    }
 
 
-# -- HTTP
+def _fanout(stats: HubStats) -> HistogramCounts:
+    return HistogramCounts(
+        tuple(stats["fanout_bounds"]),
+        tuple(accumulate(stats["fanout_buckets"])),
+        stats["fanout_sum"],
+    )
+
+
+# -- the text
 
 
 def _le(bound: float) -> str:
@@ -122,135 +138,25 @@ def _le(bound: float) -> str:
     return repr(float(bound))
 
 
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-"""Buckets the OpenTelemetry convention advises for ``http.server.request.duration``."""
-_MILLIS: Final = (10, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Buckets of ``http_request_duration_ms``."""
-_UNION: Final = tuple(sorted({*_SECONDS, *(ms / 1000 for ms in _MILLIS)}))
-_PICK_SECONDS: Final = tuple((_le(s), _UNION.index(s)) for s in _SECONDS)
-_PICK_MILLIS: Final = tuple((_le(ms), _UNION.index(ms / 1000)) for ms in _MILLIS)
-
-_METHODS: Final = frozenset(
-    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE")
-)
-OTHER: Final = "_OTHER"
-"""What the convention calls a method, and this file a route, that gets no series of its own."""
-
-HttpSeries = tuple[str, str, int]
-"""Method, route template, status."""
+_PICK_SECONDS: Final = tuple((_le(s), BOUNDS.index(s)) for s in SECONDS)
+_PICK_MILLIS: Final = tuple((_le(ms), BOUNDS.index(ms / 1000)) for ms in MILLIS)
 
 
-class HttpLatency:
-    """How long HTTP requests took. One instance per server, used on its loop only.
-
-    ``window`` (milliseconds, stamped with ``time.perf_counter()``) feeds the live chart. Once there
-    are ``max_series`` histograms, requests that would need one more are counted by method and
-    status alone, under the route ``_OTHER``: an application which puts identifiers into its routes
-    costs detail and not memory.
-    """
-
-    __slots__ = ("_max_series", "_series", "window")
-
-    def __init__(self, max_series: int = 256) -> None:
-        self.window = LatencyWindow()
-        self._max_series = max_series
-        self._series: dict[HttpSeries, Histogram] = {}
-
-    def record(self, method: str, route: str, status: int, began: float, ended: float) -> None:
-        """Records one request. ``route`` is the template, never the path; times: perf_counter()."""
-        seconds = ended - began
-        self.window.record(seconds * 1000, ended)
-        histogram = self._series.get((method, route, status))
-        if histogram is None:
-            histogram = self._new(method, route, status)
-        histogram.observe(seconds)
-
-    def counts(self) -> list[tuple[HttpSeries, HistogramCounts]]:
-        """Every series as it is now, bounds in seconds."""
-        return [(series, histogram.counts()) for series, histogram in self._series.items()]
-
-    def _new(self, method: str, route: str, status: int) -> Histogram:
-        key = (method if method in _METHODS else OTHER, route, status)
-        if key not in self._series and len(self._series) >= self._max_series:
-            key = (key[0], OTHER, status)
-        return self._series.setdefault(key, Histogram(_UNION))
-
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-def route_of(scope: Scope) -> str:
-    """The route template an application left in its scope, or ``_OTHER``.
-
-    Litestar leaves ``path_template``, Starlette and FastAPI a ``route`` with a ``path``. The path
-    itself is never a fallback: it is whatever a client sent.
-    """
-    template = scope.get("path_template") or getattr(scope.get("route"), "path", None)
-    return template if isinstance(template, str) and template else OTHER
-
-
-class MeasuredApp:
-    """An ASGI application with a stopwatch around every HTTP request.
-
-    An exception that escapes before a response counts as a 500 and goes on; a request whose client
-    went away before a response is not counted, and neither is an event stream, which lasts as long
-    as somebody listens and says nothing about the server.
-    """
-
-    __slots__ = ("_app", "_latency")
-
-    def __init__(self, app: App, latency: HttpLatency) -> None:
-        self._app = app
-        self._latency = latency
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status: int | None = None
-        stream = False
-
-        async def watch(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, stream
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                stream = _is_event_stream(message.get("headers", ()))
-            await send(message)
-
-        began = perf_counter()
-        try:
-            await self._app(scope, receive, watch)
-        except Exception:
-            status = status or 500
-            raise
-        finally:
-            if status is not None and not stream:
-                self._latency.record(
-                    scope["method"], route_of(scope), status, began, perf_counter()
-                )
-
-
-def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
-        for name, value in headers
-    )
-
-
-# -- the text
+HubValue = int | Mapping[str, int] | HistogramCounts
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric of ``/metrics``. ``docs/metrics.md`` lists them; a test compares the two."""
+    """One metric of ``/metrics``. ``docs/metrics.md`` lists them; a test compares the two.
+
+    ``of`` reads it from the hub's counters; None where it comes from elsewhere.
+    """
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
     labels: tuple[str, ...]
     about: str
+    of: Callable[[HubStats], HubValue] | None = None
 
     def empty(self) -> Any:
         """The metric without samples. A counter's ``_total`` is added back by the encoder."""
@@ -262,23 +168,73 @@ class Family:
         return kinds[self.kind](self.name, self.about, labels=self.labels)
 
 
+def _gauge(name: str, key: str, about: str) -> Family:
+    return Family(name, "gauge", (), about, itemgetter(key))
+
+
+def _counter(name: str, key: str, about: str) -> Family:
+    return Family(name, "counter", (), about, itemgetter(key))
+
+
+def _mounts(stats: HubStats) -> Mapping[str, int]:
+    return stats.get("mounts", {"all": stats["connections"]})
+
+
+def _closes(stats: HubStats) -> Mapping[str, int]:
+    return {str(code): count for code, count in stats["closes"].items()}
+
+
+def _refused(stats: HubStats) -> Mapping[str, int]:
+    return {"unmatched_topic": stats["unmatched"], "push_only_topic": stats["to_stream"]}
+
+
+_REASON: Final = ("reason",)
+
 _TABLE: Final = (
     Family("moda_build_info", "gauge", ("version", "python"), "Always 1; the labels say what runs"),
-    Family("moda_connections", "gauge", ("mount",), "Connections open"),
-    Family("websocket_connections_active", "gauge", (), "Connections open on all mounts"),
-    Family("moda_joins_total", "counter", (), "Channels joined"),
-    Family("moda_messages_in_total", "counter", (), "Messages received from clients"),
-    Family("moda_messages_out_total", "counter", (), "Messages sent to clients"),
-    Family("moda_bytes_in_total", "counter", (), "Bytes of messages received"),
-    Family("moda_bytes_out_total", "counter", (), "Bytes of messages sent"),
-    Family("moda_drops_total", "counter", ("reason",), "Messages given up"),
-    Family("moda_decode_errors_total", "counter", ("reason",), "Frames that cannot be decoded"),
-    Family("moda_outbox_bytes", "gauge", (), "Bytes queued for slow readers"),
+    Family("moda_connections", "gauge", ("mount",), "Connections open", _mounts),
+    _gauge("websocket_connections_active", "connections", "Connections open on all mounts"),
+    _counter("moda_connections_opened_total", "opened", "Connections accepted"),
+    _counter("moda_connections_closed_total", "closed", "Connections ended, by either side"),
+    Family("moda_closes_total", "counter", ("code",), "Connections closed by the server", _closes),
+    _counter("moda_slow_readers_closed_total", "slow_closed", "Connections closed for not reading"),
+    _gauge("moda_channels", "channels", "Channels joined now"),
+    _gauge("moda_topics", "topics", "Topics with a subscriber or a history"),
+    _counter("moda_joins_total", "joins", "Joins accepted"),
+    _counter("moda_joins_refused_total", "joins_refused", "Joins refused or crashed"),
+    _counter("moda_leaves_total", "leaves", "Leaves asked for by clients"),
+    _counter("moda_messages_in_total", "messages_in", "Messages received from clients"),
+    _counter("moda_messages_out_total", "messages_out", "Messages sent to clients"),
+    _counter("moda_bytes_in_total", "bytes_in", "Bytes of messages received"),
+    _counter("moda_bytes_out_total", "bytes_out", "Bytes of messages sent"),
+    _counter("moda_heartbeats_total", "heartbeats", "Heartbeats answered"),
+    _counter("moda_published_total", "published", "Messages published to topics"),
+    _counter("moda_deliveries_total", "deliveries", "Published messages times their subscribers"),
+    _counter("moda_sends_total", "sends", "System calls that wrote to a socket"),
+    _counter("moda_short_sends_total", "short_sends", "Sends the socket did not take whole"),
+    Family("moda_drops_total", "counter", _REASON, "Messages given up", _drops),
+    Family("moda_messages_refused_total", "counter", _REASON, "Messages nobody handles", _refused),
+    Family(
+        "moda_decode_errors_total",
+        "counter",
+        _REASON,
+        "Frames that cannot be decoded",
+        itemgetter("undecodable"),
+    ),
+    Family(
+        "moda_protocol_violations_total",
+        "counter",
+        _REASON,
+        "WebSocket rules broken",
+        itemgetter("violations"),
+    ),
+    _gauge("moda_outbox_bytes", "outbox_bytes", "Bytes queued for connections"),
     Family(
         "moda_fanout_duration_seconds",
         "histogram",
         (),
         "From a publish until its last subscriber was written to",
+        _fanout,
     ),
     Family(
         "moda_loop_lag_seconds", "histogram", (), "How much later than asked a sleeping task ran"
@@ -358,26 +314,13 @@ class Exporter(Collector):
         """The metrics of now, or of the scrape that is being encoded."""
         taken = _SCRAPE.get() or self._snapshot()
         yield _labelled("moda_build_info", [(self._build, 1)])
-        yield from self._hub_families(taken.hub)
+        yield from _hub_families(taken.hub)
         yield _histogram("moda_loop_lag_seconds", taken.lag)
         yield from _http_families(taken.http)
         yield from self._process_families()
 
     def _snapshot(self) -> _Snapshot:
         return _Snapshot(self._stats(), self._http.counts(), self._lag.histogram.counts())
-
-    def _hub_families(self, hub: HubStats) -> Iterator[Metric]:
-        yield _by_label("moda_connections", hub["connections"])
-        yield _plain("websocket_connections_active", sum(hub["connections"].values()))
-        yield _plain("moda_joins_total", hub["joins"])
-        yield _plain("moda_messages_in_total", hub["messages_in"])
-        yield _plain("moda_messages_out_total", hub["messages_out"])
-        yield _plain("moda_bytes_in_total", hub["bytes_in"])
-        yield _plain("moda_bytes_out_total", hub["bytes_out"])
-        yield _by_label("moda_drops_total", hub["drops"])
-        yield _by_label("moda_decode_errors_total", hub["decode_errors"])
-        yield _plain("moda_outbox_bytes", hub["outbox_bytes"])
-        yield _histogram("moda_fanout_duration_seconds", _counts(hub["fanout"]))
 
     def _process_families(self) -> Iterator[Metric]:
         with self._process.oneshot():
@@ -416,8 +359,17 @@ def _plain(name: str, value: float) -> Metric:
     return _labelled(name, [((), value)])
 
 
-def _by_label(name: str, values: Mapping[str, int]) -> Metric:
-    return _labelled(name, [((label,), value) for label, value in values.items()])
+def _hub_families(hub: HubStats) -> Iterator[Metric]:
+    for name, family in FAMILIES.items():
+        match family.of and family.of(hub):
+            case None:
+                continue
+            case HistogramCounts() as counts:
+                yield _histogram(name, counts)
+            case int() as value:
+                yield _plain(name, value)
+            case labelled:
+                yield _labelled(name, [((label,), n) for label, n in labelled.items()])
 
 
 def _labelled(name: str, samples: Iterable[tuple[Sequence[str], float]]) -> Metric:

@@ -30,7 +30,12 @@ class PlainHttp(HttpToolsProtocol):
     """One plain HTTP connection."""
 
     def __init__(
-        self, door: Door, config: Config, state: ServerState, app_state: dict[str, Any], loop: asyncio.AbstractEventLoop
+        self,
+        door: Door,
+        config: Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, state, app_state, loop)
         self._door = door
@@ -108,10 +113,12 @@ class PlainHttp(HttpToolsProtocol):
     # -- leaving
 
     def _another_protocol(self) -> None:
-        """An upgrade we do not make (h2c, or a WebSocket on a path of nobody's) is served as what it also is: a GET.
+        """An upgrade we do not make (h2c, or a WebSocket on a path of nobody's) is served as what
+        it also is: a GET.
 
-        The parser takes no further request on this connection, so it ends with the answer. A mounted
-        application that speaks WebSocket gets it if uvicorn finds a WebSocket library installed.
+        The parser takes no further request on this connection, so it ends with the answer. A
+        mounted application that speaks WebSocket gets it if uvicorn finds a WebSocket library
+        installed.
         """
         if self._should_upgrade():
             self.handle_websocket_upgrade()
@@ -131,7 +138,9 @@ class PlainHttp(HttpToolsProtocol):
         Front(self._door).adopt(transport, mount, upgrade, version, tail)
 
     def _forget(self) -> asyncio.Transport:
-        """Unties this object from the server, so that it is freed when the transport has another protocol."""
+        """Unties this object from the server, so that it is freed when the transport has another
+        protocol.
+        """
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         self._door.unwatch(self)

@@ -1,4 +1,4 @@
-"""Who the client is when a proxy stands in front: believed only from addresses the operator named."""
+"""Who the client is behind a proxy: believed only from addresses the operator named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class TrustedProxies:
             address = ip_address(host)
         except ValueError:
             return False
-        return any(address.version == network.version and address in network for network in self.networks)
+        return any(
+            address.version == network.version and address in network for network in self.networks
+        )
 
     def seen_through(
         self,
@@ -43,7 +45,8 @@ class TrustedProxies:
         secure: bool,
         headers: Sequence[tuple[bytes, bytes]],
     ) -> tuple[tuple[str, int] | None, bool]:
-        """The client and the security of its side: as connected, or as a trusted peer forwarded them.
+        """The client and the security of its side: as connected, or as a trusted peer forwarded
+        them.
 
         Of several forwarded addresses the nearest that is no trusted proxy counts: whatever stands
         left of it was written by a stranger. Its port is unknown and given as 0.

@@ -1,4 +1,5 @@
-"""Keeps secrets out of whatever is logged: by the name of a field, and by their shape inside a text.
+"""Keeps secrets out of whatever is logged: by the name of a field, and by their shape inside a
+text.
 
 Pure. It errs on the safe side: a harmless value under a name like ``key`` is hidden too.
 """
@@ -17,13 +18,14 @@ MAX_DEPTH = 8
 
 # A field's name is cut into words: apiKey, api-key and API_KEY are "api key". One of these words
 # hides the value.
-_SECRET_WORDS = frozenset(
-    {
-        "apikey", "apikeys", "auth", "authorization", "bearer", "cookie", "cookies", "credential", "credentials",
-        "csrf", "jwt", "key", "keys", "passphrase", "passwd", "password", "pin", "private", "secret", "secrets",
-        "session", "sig", "signature", "token", "tokens",
-    }
-)  # fmt: skip
+# fmt: off
+_SECRET_WORDS = frozenset((
+    "apikey", "apikeys", "auth", "authorization", "bearer", "cookie", "cookies",
+    "credential", "credentials", "csrf", "jwt", "key", "keys", "passphrase", "passwd",
+    "password", "pin", "private", "secret", "secrets", "session", "sig", "signature",
+    "token", "tokens",
+))
+# fmt: on
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 _PARAMETER = re.compile(
@@ -57,14 +59,17 @@ def scrub(text: str) -> str:
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name is hidden whatever it holds.
 
-    >>> is_secret_name("X-Api-Key"), is_secret_name("authToken"), is_secret_name("topic"), is_secret_name("monkey")
-    (True, True, False, False)
+    >>> [is_secret_name(name) for name in ("X-Api-Key", "authToken", "topic", "monkey")]
+    [True, True, False, False]
     """
     return any(word.lower() in _SECRET_WORDS for word in _WORDS.findall(name))
 
 
 def redact(value: Any, name: str = "", depth: int = 0) -> Any:
-    """A copy of a value that may be logged. Numbers, booleans and None are never hidden: counts of keys are no keys."""
+    """A copy of a value that may be logged.
+
+    Numbers, booleans and None are never hidden: counts of keys are no keys.
+    """
     if value is None or isinstance(value, bool | int | float):
         return value
     if name and is_secret_name(name):
@@ -76,9 +81,7 @@ def redact(value: Any, name: str = "", depth: int = 0) -> Any:
     if depth >= MAX_DEPTH:
         return HIDDEN
     if isinstance(value, Mapping):
-        return {
-            scrub(str(key)): redact(item, str(key), depth + 1) for key, item in value.items()
-        }
+        return {scrub(str(key)): redact(item, str(key), depth + 1) for key, item in value.items()}
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | bytes):
         # A header: (name, value).
         key = value[0] if isinstance(value[0], str) else value[0].decode("latin-1")

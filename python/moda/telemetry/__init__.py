@@ -17,13 +17,12 @@ from moda.telemetry.lag import LoopLag
 from moda.telemetry.metrics import METRICS, Compat, GatewayCounters, Metric, MetricPoint
 from moda.telemetry.pace import MAX_INTERVAL_MS, MIN_INTERVAL_MS
 from moda.telemetry.sampler import HostReader, Sampler, count_tasks
-from moda.telemetry.stream import TOPIC, Lanes, Telemetry
+from moda.telemetry.stream import TOPIC, Attach, Subscribers, Telemetry
 
 __all__ = [
     "METRICS",
     "TOPIC",
     "GatewayCounters",
-    "Lanes",
     "LoopLag",
     "Metric",
     "MetricPoint",
@@ -90,14 +89,16 @@ def install(
     http: LatencyWindow | None = None,
     lag: LoopLag | None = None,
     tasks: Callable[[], int] = count_tasks,
-    lanes: Lanes | None = None,
+    attach: Attach | None = None,
+    subscribers: Subscribers | None = None,
 ) -> Telemetry:
     """Registers ``telemetry:metrics`` and its background work with a gateway.
 
     ``counters`` is called once per reading; ``http`` holds the durations of HTTP requests in
     milliseconds, stamped with ``time.perf_counter()``; ``lag`` is the loop's probe, made here if
-    nobody else needs it, and run here in either case. ``lanes`` makes ``interval_ms`` of a join
-    effective per client (:mod:`moda.telemetry.stream` says how and what happens without it).
+    nobody else needs it, and run here in either case. ``attach`` makes ``interval_ms`` of a join
+    effective per client (:mod:`moda.telemetry.stream` says how, and what happens without it);
+    ``subscribers`` is the gateway's count of a topic.
 
     A slow reader keeps the newest point of each metric: an old one is of no use to a chart.
     """
@@ -116,7 +117,8 @@ def install(
         gateway.broadcast,
         interval_ms=settings.interval_ms,
         compat=settings.compat,
-        lanes=lanes,
+        attach=attach,
+        subscribers=subscribers,
     )
     gateway.channel(TOPIC, delivery="latest")(stream)
     gateway.background("telemetry.lag", lag.run)

@@ -13,7 +13,7 @@ together:
   join reply states the effective value, which stays true for the whole subscription.
 
 The last one is what happens when the gateway can hold several fan-outs behind one topic on the
-wire (:class:`Lanes`). Without that there is one lane, the server's: its interval is what it is, and
+wire (:data:`Attach`). Without that there is one lane, the server's: its interval is what it is, and
 the join reply says so. Either way a reading is taken once per tick and shared by every lane that is
 due, so sampling costs the same for one subscriber and for ten thousand.
 
@@ -34,7 +34,16 @@ from moda.message import ServiceStatus
 from moda.telemetry.metrics import Compat, Reading, points
 from moda.telemetry.pace import MAX_INTERVAL_MS, MIN_INTERVAL_MS, Lane, Pace
 
-__all__ = ["EVENT", "TOPIC", "Broadcast", "Lanes", "Sampling", "Telemetry", "interval_of"]
+__all__ = [
+    "EVENT",
+    "TOPIC",
+    "Attach",
+    "Broadcast",
+    "Sampling",
+    "Subscribers",
+    "Telemetry",
+    "interval_of",
+]
 
 TOPIC: Final = "telemetry:metrics"
 EVENT: Final = "metric"
@@ -54,18 +63,15 @@ class Sampling(Protocol):
     async def read(self) -> Reading: ...
 
 
-class Lanes(Protocol):
-    """A gateway that can hold several fan-outs behind one topic on the wire.
+Attach = Callable[[JoinRequest, str], None]
+"""``attach(request, fanout)``: seats this join, if accepted, at ``fanout`` in place of its topic.
 
-    ``fanout`` is a name inside the gateway (:meth:`Telemetry.fanout`); it is broadcast to like a
-    topic, and its frames carry the topic the subscriber joined.
-    """
+``fanout`` is a name inside the gateway (:meth:`Telemetry.fanout`). It is broadcast to like a topic,
+and its frames carry the topic that the subscriber joined.
+"""
 
-    def attach(self, request: JoinRequest, fanout: str) -> None:
-        """Subscribes this join, if it is accepted, to ``fanout`` in place of its topic."""
-
-    def subscribers(self, fanout: str) -> int:
-        """How many subscribers ``fanout`` has now."""
+Subscribers = Callable[[str], int]
+"""``subscribers(fanout)``: how many subscribers a topic or a lane has now."""
 
 
 def interval_of(payload: Any) -> int | None:
@@ -113,9 +119,10 @@ def _kind(value: Any) -> str:
 class Telemetry(Stream):
     """The stream behind :data:`TOPIC`. Register one instance, run :meth:`run` in the background.
 
-    ``interval_ms`` is the server's interval; ``broadcast`` the gateway's; ``lanes`` the gateway's
-    ability to fan out per interval, None if it has none. ``pause`` waits that many seconds or
-    until it is woken, and exists for tests.
+    ``interval_ms`` is the server's interval and ``broadcast`` the gateway's. ``attach`` lets every
+    client have its own interval, ``subscribers`` lets the first one in a lane have its points
+    at once and an abandoned lane end; each may be None where the gateway cannot do it. ``pause``
+    waits that many seconds or until woken, and is replaced by tests.
     """
 
     def __init__(
@@ -125,18 +132,20 @@ class Telemetry(Stream):
         *,
         interval_ms: int = 2000,
         compat: Compat = "beam",
-        lanes: Lanes | None = None,
+        attach: Attach | None = None,
+        subscribers: Subscribers | None = None,
         clock: Callable[[], float] = perf_counter,
         pause: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
         self._sampler = sampler
         self._broadcast = broadcast
         self._compat: Compat = compat
-        self._lanes = lanes
+        self._attach = attach
+        self._subscribers = subscribers
         self._clock = clock
         self._pause = pause or self._sleep
         self._wake = asyncio.Event()
-        self._pace = Pace(interval_ms, laned=lanes is not None, now_s=clock())
+        self._pace = Pace(interval_ms, laned=attach is not None, now_s=clock())
         self._own: Lane = next(iter(self._pace.lanes))
         self._sampled_s: float | None = None
 
@@ -145,21 +154,21 @@ class Telemetry(Stream):
         asked_ms = interval_of(request.payload)
         now_s = self._clock()
         lane, made = self._pace.ask(asked_ms, now_s)
-        if self._lanes is not None:
-            fanout = self.fanout(lane)
-            if lane is not self._own:
-                self._lanes.attach(request, fanout)
-            if self._lanes.subscribers(fanout) == 0:
-                self._pace.hurry(lane, now_s)
-                made = True
-        if made:
+        fanout = self.fanout(lane)
+        if self._attach is not None and lane is not self._own:
+            self._attach(request, fanout)
+        alone = made
+        if self._subscribers is not None and self._subscribers(fanout) == 0:
+            self._pace.hurry(lane, now_s)
+            alone = True
+        if alone:
             self._wake.set()
         return {"interval_ms": lane.interval_ms}
 
     def fanout(self, lane: Lane) -> str:
         """The name of a lane inside the gateway: the topic for the server's own lane.
 
-        No topic on the wire holds a NUL, so no client can join a lane by its name.
+        Patterns match whole topics, so no client can join a lane by its name.
         """
         return TOPIC if lane is self._own else f"{TOPIC}\0{lane.interval_ms}"
 
@@ -182,9 +191,9 @@ class Telemetry(Stream):
                 self._broadcast(fanout, EVENT, point, key=point["name"])
             lane.before = now
         self._sampled_s = self._clock()
-        if self._lanes is not None:
-            lanes = self._lanes
-            self._pace.retire(lambda lane: lanes.subscribers(self.fanout(lane)), self._sampled_s)
+        count = self._subscribers
+        if count is not None:
+            self._pace.retire(lambda lane: count(self.fanout(lane)), self._sampled_s)
 
     def health(self) -> ServiceStatus:
         """``up``, or ``degraded`` when no reading came for three intervals."""

@@ -30,7 +30,7 @@ __all__ = ["HandshakeOptions", "Negotiated", "Version", "negotiate"]
 Version = Literal[1, 2]
 """1: JSON objects, no binary (Phoenix 1.0.0). 2: JSON arrays and binary frames (2.0.0)."""
 
-TOKEN_PREFIX = "base64url.bearer.phx."
+TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105  # the mark in front of one
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _PRE_PART = rf"(?:{_NUMBER}|[0-9]*[A-Za-z\-][0-9A-Za-z\-]*)"
 _SEMVER = re.compile(
@@ -57,7 +57,8 @@ class HandshakeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What the client asked for. ``protocol`` is to be echoed as ``Sec-WebSocket-Protocol``, if not None.
+    """What the client asked for. ``protocol`` is to be echoed as ``Sec-WebSocket-Protocol``, if not
+    None.
 
     ``params`` is the query's tree with the path's variables over it; ``token`` the subprotocol's.
     """
@@ -91,7 +92,9 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         if len(tokens) == 1:
             decoded = _decode_token(tokens[0][len(TOKEN_PREFIX) :])
             if decoded is None:
-                return _bad_request("the auth token in 'sec-websocket-protocol' is not base64", "auth_token")
+                return _bad_request(
+                    "the auth token in 'sec-websocket-protocol' is not base64", "auth_token"
+                )
             token = decoded
     protocol: str | None = None
     if spoken and offered:
@@ -116,7 +119,8 @@ def _origins_admitted(upgrade: Upgrade, rule: OriginRule) -> bool:
     host = upgrade.header(b"host")
     host_text = None if host is None else host.decode("latin-1")
     return all(
-        rule.admits(value.decode("latin-1"), host_text) for value in upgrade.header_values(b"origin")
+        rule.admits(value.decode("latin-1"), host_text)
+        for value in upgrade.header_values(b"origin")
     )
 
 
@@ -127,7 +131,9 @@ def _offered(upgrade: Upgrade) -> list[str] | Refused:
         try:
             text = value.decode("ascii")
         except UnicodeDecodeError:
-            return _bad_request("'sec-websocket-protocol' has bytes that are not ASCII", "subprotocol")
+            return _bad_request(
+                "'sec-websocket-protocol' has bytes that are not ASCII", "subprotocol"
+            )
         entries.extend(entry for entry in (part.strip() for part in text.split(",")) if entry)
     return entries
 
@@ -150,12 +156,13 @@ def _decode_token(encoded: str) -> str | None:
 
 
 def _version(vsn: Any) -> Version | None:
-    """``~> 2.0.0`` is 2, ``~> 1.0.0`` is 1, all else None: strict semantic versioning, no leading zeros.
+    """``~> 2.0.0`` is 2, ``~> 1.0.0`` is 1, all else None: strict semantic versioning, no leading
+    zeros.
 
     A pre-release sorts before its release, so ``2.0.0-rc.1`` is not yet ``2.0.0`` and is refused.
 
-    >>> _version("2.0.7"), _version("1.0.0"), _version("2.1.0"), _version("02.0.0"), _version(["2.0.0"])
-    (2, 1, None, None, None)
+    >>> [_version(vsn) for vsn in ("2.0.7", "1.0.0", "2.1.0", "02.0.0", ["2.0.0"])]
+    [2, 1, None, None, None]
     """
     match = _SEMVER.fullmatch(vsn) if isinstance(vsn, str) else None
     if match is None or match["minor"] != "0" or (match["patch"] == "0" and match["pre"]):

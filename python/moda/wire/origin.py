@@ -29,7 +29,9 @@ _ALLOWED = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.\-]*):)?//(?P<host>\[[0-9a-f:.]+\]|(?:\*\.)?[^\s/:@?#*\[\]]+)(?::(?P<port>[0-9]{1,5}))?",
     re.IGNORECASE,
 )
-_HOST_HEADER = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\s/:@?#\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
+_HOST_HEADER = re.compile(
+    r"(?P<host>\[[0-9a-f:.]+\]|[^\s/:@?#\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class AllowedOrigin:
         match = _ALLOWED.fullmatch(text.strip())
         if match is None or int(match["port"] or 0) > 65535:
             raise ConfigurationError(
-                f"an allowed origin is scheme://host[:port], //host[:port] or either with *. before the host, got {text!r}"
+                "an allowed origin is scheme://host[:port], //host[:port] or either with *. before "
+                f"the host, got {text!r}"
             )
         host, scheme = match["host"].lower(), match["scheme"]
         scheme = scheme.lower() if scheme else None
@@ -86,7 +89,8 @@ class OriginRule:
 
     @classmethod
     def parse(cls, entries: str | Iterable[str]) -> OriginRule:
-        """Reads a setting: ``same`` (default), ``any``, or a list (also comma separated) of origins.
+        """Reads a setting: ``same`` (default), ``any``, or a list (also comma separated) of
+        origins.
 
         ``same`` may stand in the list beside others. ConfigurationError names a bad entry.
 
@@ -98,16 +102,22 @@ class OriginRule:
         parts = entries.split(",") if isinstance(entries, str) else list(entries)
         words = [part.strip() for part in parts if part.strip()]
         if not words:
-            raise ConfigurationError("the origin rule is empty; it takes same, any, or a list of origins")
+            raise ConfigurationError(
+                "the origin rule is empty; it takes same, any, or a list of origins"
+            )
         if "any" in words:
             if len(words) > 1:
-                raise ConfigurationError(f"the origin rule 'any' stands alone, got {', '.join(words)!r}")
+                raise ConfigurationError(
+                    f"the origin rule 'any' stands alone, got {', '.join(words)!r}"
+                )
             return ANY_ORIGIN
         allowed = tuple(AllowedOrigin.parse(word) for word in words if word != "same")
         return cls(checked=True, same_host="same" in words, allowed=allowed)
 
     def with_host(self, host: str) -> OriginRule:
-        """The same rule that also takes pages of ``host``: the public name, when a proxy rewrites Host."""
+        """The same rule that also takes pages of ``host``: the public name, when a proxy rewrites
+        Host.
+        """
         if not self.checked or not self.same_host:
             return self
         return OriginRule(True, True, (*self.allowed, AllowedOrigin(host.lower())))

@@ -13,7 +13,10 @@ from typing import Any
 __all__ = ["MAX_DEPTH", "QueryError", "parse_query"]
 
 MAX_DEPTH = 32
-"""Levels of ``[..]`` one key may nest. Deeper is refused: walking a tree must never exhaust the stack."""
+"""Levels of ``[..]`` one key may nest.
+
+Deeper is refused: walking a tree must never exhaust the stack.
+"""
 
 _ESCAPE = re.compile(rb"%(?:([0-9a-fA-F]{2})|)")
 
@@ -30,7 +33,9 @@ def _decode(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise QueryError(f"the query is not UTF-8 after decoding (byte 0x{raw[error.start]:02x})") from None
+        raise QueryError(
+            f"the query is not UTF-8 after decoding (byte 0x{raw[error.start]:02x})"
+        ) from None
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
@@ -52,7 +57,8 @@ def _steps(key: str) -> list[str]:
 
 
 def parse_query(query: bytes) -> dict[str, Any]:
-    """Returns the tree of a raw query: values are str, list or dict. Of two equal keys the last wins.
+    """Returns the tree of a raw query: values are str, list or dict. Of two equal keys the last
+    wins.
 
     Raises :class:`QueryError` for a broken escape, bytes that are not UTF-8 and hostile nesting.
 

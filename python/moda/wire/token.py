@@ -21,7 +21,9 @@ TokenMode = Literal["off", "optional", "required"]
 
 
 def presented_token(negotiated: Negotiated) -> str | None:
-    """The token a client showed: the subprotocol's, else the ``token`` parameter's if it is a string."""
+    """The token a client showed: the subprotocol's, else the ``token`` parameter's if it is a
+    string.
+    """
     if negotiated.token is not None:
         return negotiated.token
     token = negotiated.params.get("token")
@@ -30,7 +32,8 @@ def presented_token(negotiated: Negotiated) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TokenRule:
-    """``off`` looks at no token; ``optional`` takes none or a right one; ``required`` takes a right one.
+    """``off`` looks at no token; ``optional`` takes none or a right one; ``required`` takes a right
+    one.
 
     A wrong token is refused under ``optional`` too: its owner believes to be somebody. Only digests
     are kept, so a printed rule shows no secret.
@@ -41,10 +44,15 @@ class TokenRule:
 
     @classmethod
     def of(cls, mode: TokenMode, tokens: Iterable[str]) -> TokenRule:
-        """A rule over clear tokens. ConfigurationError for ``required`` without any: nobody could connect."""
+        """A rule over clear tokens.
+
+        ConfigurationError for ``required`` without any: nobody could connect.
+        """
         digests = tuple(hashlib.sha256(token.encode()).digest() for token in tokens)
         if mode == "required" and not digests:
-            raise ConfigurationError("socket auth is 'required' but no token is configured, so nobody could connect")
+            raise ConfigurationError(
+                "socket auth is 'required' but no token is configured, so nobody could connect"
+            )
         return cls(mode, digests)
 
     def admits(self, token: str | None) -> bool:

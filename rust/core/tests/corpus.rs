@@ -13,11 +13,12 @@ fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../fuzz/corpus")
         .join(target);
-    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let files =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut seen = 0;
     for file in files {
         let path = file.expect("a readable folder").path();
-        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let outcome = std::panic::catch_unwind(|| check(&bytes));
         assert!(outcome.is_ok(), "{} breaks {target}", path.display());
         seen += 1;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use crate::client::{Connection, Group, Target};
 use crate::histogram::Histogram;
 use crate::options::Options;
-use crate::reception::{rate, seconds};
-use crate::swarm::{Connection, Group, Handler, Swarm, Target};
+use crate::reception::{rate, seconds, Account};
+use crate::swarm::{Handler, Swarm};
 use crate::sys;
 use crate::wire;
 use crate::Failure;
@@ -67,13 +68,7 @@ impl Volley {
         Self::new(head, tail, connections, depth, numbered)
     }
 
-    fn new(
-        head: String,
-        tail: String,
-        connections: usize,
-        depth: usize,
-        numbered: bool,
-    ) -> Self {
+    fn new(head: String, tail: String, connections: usize, depth: usize, numbered: bool) -> Self {
         Self {
             head,
             tail,
@@ -113,9 +108,10 @@ impl Volley {
         mut self,
         command: &str,
         swarm: &mut Swarm,
+        server: i32,
         options: &Options,
     ) -> Result<Value, Failure> {
-        let span = Duration::from_secs_f64(options.number("seconds")?);
+        let span = options.seconds("seconds")?;
         for id in 0..swarm.connections.len() {
             for _ in 0..self.depth {
                 self.ask(&mut swarm.connections[id], sys::now());
@@ -125,10 +121,12 @@ impl Volley {
         swarm.run(Duration::from_millis(500), &mut self, |_, _| false)?;
         self.answers = 0;
         self.latency = Histogram::default();
+        let account = Account::begin(server)?;
         let (start, cpu) = (sys::now(), sys::cpu_time());
         swarm.run(span, &mut self, |_, _| false)?;
         let (took, cpu) = (sys::now() - start, sys::cpu_time() - cpu);
         let (answers, latency) = (self.answers, self.latency.summary());
+        let cpu_ns = account.per(answers)?;
         self.stopping = true;
         let outstanding =
             |volley: &Self| volley.asked.iter().sum::<u64>() - volley.answered.iter().sum::<u64>();
@@ -141,6 +139,7 @@ impl Volley {
             "seconds": seconds(took),
             "answers": answers,
             "per_s": rate(answers, took),
+            "cpu_ns": cpu_ns,
             "latency_us": latency,
             "unanswered": outstanding(&self),
             "misordered": self.misordered,
@@ -161,7 +160,8 @@ impl Handler for Volley {
         }
         self.answered[connection.id] += 1;
         let slot = usize::try_from(number).unwrap_or_default() % self.depth;
-        self.latency.record(now.saturating_sub(self.times[connection.id][slot]));
+        self.latency
+            .record(now.saturating_sub(self.times[connection.id][slot]));
         self.answers += 1;
         if !self.stopping {
             self.ask(connection, now);
@@ -181,11 +181,17 @@ pub fn run(command: &str, options: &Options) -> Result<Value, Failure> {
         let volley = Volley::new(head, tail, count, depth, true);
         (swarm.group(Group::joining(topic)), volley)
     } else {
-        (swarm.group(Group::default()), Volley::heartbeats(count, depth, true))
+        (
+            swarm.group(Group::default()),
+            Volley::heartbeats(count, depth, true),
+        )
     };
     let open = swarm.open(group, count, 0, Duration::from_secs(30), &mut volley)?;
     if open < count {
-        return Err(Failure::from(format!("only {open} of {count}: {:?}", swarm.errors)));
+        return Err(Failure::from(format!(
+            "only {open} of {count}: {:?}",
+            swarm.errors
+        )));
     }
-    volley.measure(command, &mut swarm, options)
+    volley.measure(command, &mut swarm, options.number("pid")?, options)
 }

@@ -90,7 +90,10 @@ pub fn microseconds(nanoseconds: u64) -> f64 {
 /// The middle of the values (the lower one of two), 0 for none.
 pub fn median(values: &mut [u64]) -> u64 {
     values.sort_unstable();
-    values.len().checked_sub(1).map_or(0, |last| values[last / 2])
+    values
+        .len()
+        .checked_sub(1)
+        .map_or(0, |last| values[last / 2])
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use crate::client::{Connection, Group, Target};
 use crate::echo::{self, Volley};
 use crate::histogram::{median, microseconds};
 use crate::options::Options;
-use crate::reception::{seconds, Reception};
-use crate::swarm::{Connection, Group, Handler, Swarm, Target};
+use crate::reception::{seconds, Account, Reception};
+use crate::swarm::{Handler, Swarm};
 use crate::sys::{self, Child, Epoll};
 use crate::wire;
 use crate::Failure;
@@ -35,7 +36,10 @@ fn order(rounds: u64, frames: u64) -> [u8; 16] {
 
 fn read_order(bytes: [u8; 16]) -> (u64, u64) {
     let half = |from: usize| {
-        bytes[from..from + 8].iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte))
+        bytes[from..from + 8]
+            .iter()
+            .rev()
+            .fold(0u64, |value, byte| value << 8 | u64::from(*byte))
     };
     (half(0), half(8))
 }
@@ -45,7 +49,10 @@ fn send_rounds(sockets: &[OwnedFd], rounds: u64, frames: u64, bytes: usize) -> i
     for round in 0..rounds {
         call.clear();
         for frame in 1..=frames {
-            wire::put_server_frame(&mut call, &wire::tick(round * frames + frame, sys::now(), bytes));
+            wire::put_server_frame(
+                &mut call,
+                &wire::tick(round * frames + frame, sys::now(), bytes),
+            );
         }
         for socket in sockets {
             sys::send_all(socket, &call)?;
@@ -69,7 +76,9 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
         if let Some(core) = sender_core {
             sys::pin(core)?;
         }
-        let sockets = (0..count).map(|_| sys::accept(&listener)).collect::<io::Result<Vec<_>>>()?;
+        let sockets = (0..count)
+            .map(|_| sys::accept(&listener))
+            .collect::<io::Result<Vec<_>>>()?;
         sys::put(outbox, &[1])?;
         let mut bytes_of_order = [0; 16];
         while sys::take(inbox, &mut bytes_of_order)? {
@@ -80,13 +89,23 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
     })?;
     drop(listener);
 
-    let mut swarm = Swarm::new(Target { address, host: String::new(), path: String::new() })?;
-    let group = swarm.group(Group { raw: true, ..Group::default() });
+    let mut swarm = Swarm::new(Target {
+        address,
+        host: String::new(),
+        path: String::new(),
+    })?;
+    let group = swarm.group(Group {
+        raw: true,
+        ..Group::default()
+    });
     let mut reception = Reception::default();
     let limit = Duration::from_secs(60);
     let open = swarm.open(group, count, 1000, limit, &mut reception)?;
     if open < count || !sys::take(&child.from, &mut [0])? {
-        return Err(Failure::from(format!("only {open} of {count}: {:?}", swarm.errors)));
+        return Err(Failure::from(format!(
+            "only {open} of {count}: {:?}",
+            swarm.errors
+        )));
     }
 
     let mut measure = |rounds: u64, frames: u64| -> Result<(Reception, Value), Failure> {
@@ -95,15 +114,20 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
         }
         let mut reception = Reception::default();
         let expected = rounds * frames * count as u64;
-        let (sender, reader) = (child.cpu_time()?, sys::cpu_time());
+        let (sender, reader) = (Account::begin(child.pid)?, sys::cpu_time());
         sys::put(&child.to, &order(rounds, frames))?;
-        let all = swarm.run(limit, &mut reception, |_, so_far| so_far.received >= expected)?;
+        let all = swarm.run(limit, &mut reception, |_, so_far| {
+            so_far.received >= expected
+        })?;
         if !all || reception.skipped + reception.disordered > 0 {
-            return Err(Failure::from(format!("not all arrived: {}", reception.summary(expected))));
+            return Err(Failure::from(format!(
+                "not all arrived: {}",
+                reception.summary(expected)
+            )));
         }
         let mut account = reception.summary(expected);
         let span = seconds(reception.span());
-        account["sender_cpu"] = json!(seconds(child.cpu_time()? - sender) / span);
+        account["cpu_ns"] = sender.per(expected)?;
         account["client_cpu"] = json!(seconds(sys::cpu_time() - reader) / span);
         Ok((reception, account))
     };
@@ -144,8 +168,9 @@ fn echo_server(listener: &OwnedFd, count: usize, depth: usize) -> io::Result<()>
         let ready = set.wait(&mut events, Duration::from_secs(1))?;
         for event in &events[..ready] {
             let token = event.u64;
-            let Some((socket, pending)) =
-                usize::try_from(token).ok().and_then(|token| sockets.get_mut(token))
+            let Some((socket, pending)) = usize::try_from(token)
+                .ok()
+                .and_then(|token| sockets.get_mut(token))
             else {
                 continue;
             };
@@ -174,18 +199,24 @@ pub fn echo(options: &Options) -> Result<Value, Failure> {
         echo_server(&listener, count, depth)
     })?;
     drop(listener);
-    let mut swarm = Swarm::new(Target { address, host: String::new(), path: String::new() })?;
-    let group = swarm.group(Group { raw: true, ..Group::default() });
+    let mut swarm = Swarm::new(Target {
+        address,
+        host: String::new(),
+        path: String::new(),
+    })?;
+    let group = swarm.group(Group {
+        raw: true,
+        ..Group::default()
+    });
     let mut volley = Volley::heartbeats(count, depth, false);
     let open = swarm.open(group, count, 0, Duration::from_secs(10), &mut volley)?;
     if open < count {
-        return Err(Failure::from(format!("only {open} of {count}: {:?}", swarm.errors)));
+        return Err(Failure::from(format!(
+            "only {open} of {count}: {:?}",
+            swarm.errors
+        )));
     }
-    let (before, start) = (child.cpu_time()?, sys::now());
-    let mut result = volley.measure("limit-echo", &mut swarm, options)?;
-    let share = seconds(child.cpu_time()? - before) / seconds(sys::now() - start);
-    result["server_cpu"] = json!(share);
-    Ok(result)
+    volley.measure("limit-echo", &mut swarm, child.pid, options)
 }
 
 /// Median, smallest and largest of some nanoseconds, in microseconds.

@@ -3,6 +3,7 @@
 //! Every command prints one JSON object on stdout, progress and errors on stderr, and exits 0 when
 //! it could measure (what it measured may be bad), 1 when it could not, 2 for a wrong command line.
 
+mod client;
 mod echo;
 mod histogram;
 mod limits;
@@ -47,27 +48,77 @@ impl From<io::Error> for Failure {
 const DEFAULT_URL: &str = "ws://127.0.0.1:4001/socket/websocket?vsn=2.0.0";
 const URL: Flag = flag("url", DEFAULT_URL, "the gateway's socket");
 const CORE: Flag = flag("core", "last", "core to stay on: a number, last, or none");
-const SERVER_CORE: Flag = flag("server-core", "0", "core of the other end: a number, last, or none");
+const SERVER_CORE: Flag = flag(
+    "server-core",
+    "0",
+    "core of the other end: a number, last, or none",
+);
 const CONNECTIONS: Flag = flag("connections", "1000", "number of clients");
 const FEW: Flag = flag("connections", "100", "number of clients");
 const MANY: Flag = flag("connections", "10000", "number of clients");
 const DEPTH: Flag = flag("depth", "16", "requests in flight per client");
 const SECONDS: Flag = flag("seconds", "3", "how long to measure");
 const MINUTE: Flag = flag("seconds", "60", "how long");
-const BYTES: Flag = flag("bytes", "120", "size of a broadcast as text, frame header not counted");
+const BYTES: Flag = flag(
+    "bytes",
+    "120",
+    "size of a broadcast as text, frame header not counted",
+);
 const PER_TURN: Flag = flag("per-turn", "1", "broadcasts per turn of the server's loop");
-const FRAMES: Flag = flag("per-turn", "10", "frames per call of the second measurement");
-const DELIVERIES: Flag = flag("deliveries", "400000", "about how many deliveries to measure");
+const FRAMES: Flag = flag(
+    "per-turn",
+    "10",
+    "frames per call of the second measurement",
+);
+const DELIVERIES: Flag = flag(
+    "deliveries",
+    "400000",
+    "about how many deliveries to measure",
+);
 const SINGLES: Flag = flag("singles", "20", "single broadcasts to time");
 const PAUSE: Flag = flag("interval-us", "0", "pause between turns in microseconds");
-const MILLISECOND: Flag = flag("interval-us", "1000", "pause between broadcasts in microseconds");
+const MILLISECOND: Flag = flag(
+    "interval-us",
+    "1000",
+    "pause between broadcasts in microseconds",
+);
 const TOPIC: Flag = flag("topic", "bench:stream", "topic to join");
-const CHANNEL: Flag = flag("topic", "bench:channel", "topic to join, which answers `ping`");
+const CHANNEL: Flag = flag(
+    "topic",
+    "bench:channel",
+    "topic to join, which answers `ping`",
+);
 const PROBES: Flag = flag("probes", "10", "neighbours sending heartbeats");
-const PROBE_MS: Flag = flag("probe-ms", "20", "milliseconds between heartbeats of a neighbour");
-const BOUNDED: Flag = flag("in-flight", "200", "clients between connect and join; 0 for all");
-const AT_ONCE: Flag = flag("in-flight", "0", "clients between connect and join; 0 for all");
-const LIMIT: Flag = flag("limit", "30", "seconds after which a client counts as timed out");
+const PROBE_MS: Flag = flag(
+    "probe-ms",
+    "20",
+    "milliseconds between heartbeats of a neighbour",
+);
+const BOUNDED: Flag = flag(
+    "in-flight",
+    "200",
+    "clients between connect and join; 0 for all",
+);
+const AT_ONCE: Flag = flag(
+    "in-flight",
+    "0",
+    "clients between connect and join; 0 for all",
+);
+const LIMIT: Flag = flag(
+    "limit",
+    "30",
+    "seconds after which a client counts as timed out",
+);
+const PID: Flag = flag(
+    "pid",
+    "0",
+    "the server's process, to account its CPU time; 0 for none",
+);
+const PATIENCE: Flag = flag(
+    "patience",
+    "10",
+    "seconds without a delivery after which the rest is missing",
+);
 const READERS: Flag = flag("readers", "50", "clients that read and are measured");
 const STALLED: Flag = flag("stalled", "100", "clients that do as --behaviour says");
 const BEHAVIOUR: Flag = flag("behaviour", "stalled", "absent, reading or stalled");
@@ -85,7 +136,15 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "limit-fanout",
         help: "machine limit: a bare send loop over loopback sockets",
-        flags: &[&CONNECTIONS, &BYTES, &FRAMES, &DELIVERIES, &SINGLES, &SERVER_CORE, &CORE],
+        flags: &[
+            &CONNECTIONS,
+            &BYTES,
+            &FRAMES,
+            &DELIVERIES,
+            &SINGLES,
+            &SERVER_CORE,
+            &CORE,
+        ],
         run: limits::fanout,
     },
     Command {
@@ -98,41 +157,68 @@ const COMMANDS: &[Command] = &[
         name: "fanout",
         help: "broadcasts to many subscribers (needs bench:control)",
         flags: &[
-            &URL, &CONNECTIONS, &TOPIC, &BYTES, &PER_TURN, &PAUSE, &DELIVERIES, &SINGLES, &PROBES,
-            &PROBE_MS, &BOUNDED, &CORE,
+            &URL,
+            &PID,
+            &CONNECTIONS,
+            &TOPIC,
+            &BYTES,
+            &PER_TURN,
+            &PAUSE,
+            &DELIVERIES,
+            &SINGLES,
+            &PROBES,
+            &PROBE_MS,
+            &PATIENCE,
+            &BOUNDED,
+            &CORE,
         ],
         run: scenes::fanout,
     },
     Command {
         name: "heartbeat",
         help: "heartbeats answered per second",
-        flags: &[&URL, &FEW, &DEPTH, &SECONDS, &CORE],
+        flags: &[&URL, &PID, &FEW, &DEPTH, &SECONDS, &CORE],
         run: |options| echo::run("heartbeat", options),
     },
     Command {
         name: "ping",
         help: "`ping` events answered by a channel per second",
-        flags: &[&URL, &FEW, &DEPTH, &SECONDS, &CHANNEL, &CORE],
+        flags: &[&URL, &PID, &FEW, &DEPTH, &SECONDS, &CHANNEL, &CORE],
         run: |options| echo::run("ping", options),
     },
     Command {
         name: "join",
         help: "a crowd that connects and joins",
-        flags: &[&URL, &MANY, &TOPIC, &AT_ONCE, &LIMIT, &PROBES, &PROBE_MS, &CORE],
+        flags: &[
+            &URL, &MANY, &TOPIC, &AT_ONCE, &LIMIT, &PROBES, &PROBE_MS, &PATIENCE, &CORE,
+        ],
         run: scenes::join,
     },
     Command {
         name: "hold",
         help: "idle clients with a heartbeat every 30 s; says `ready` on stderr",
-        flags: &[&URL, &MANY, &TOPIC, &MINUTE, &BOUNDED, &NO_PROBES, &PROBE_MS, &CORE],
+        flags: &[
+            &URL, &MANY, &TOPIC, &MINUTE, &BOUNDED, &NO_PROBES, &PROBE_MS, &PATIENCE, &CORE,
+        ],
         run: scenes::hold,
     },
     Command {
         name: "stall",
         help: "readers that stop reading, and what the others notice (needs bench:control)",
         flags: &[
-            &URL, &READERS, &STALLED, &BEHAVIOUR, &TOPIC, &BYTES, &PER_TURN, &MILLISECOND, &MINUTE,
-            &PROBES, &PROBE_MS, &CORE,
+            &URL,
+            &READERS,
+            &STALLED,
+            &BEHAVIOUR,
+            &TOPIC,
+            &BYTES,
+            &PER_TURN,
+            &MILLISECOND,
+            &MINUTE,
+            &PROBES,
+            &PROBE_MS,
+            &PATIENCE,
+            &CORE,
         ],
         run: scenes::stall,
     },
@@ -143,7 +229,8 @@ const NO_PROBES: Flag = flag("probes", "0", "neighbours sending heartbeats");
 fn usage() -> String {
     let mut text = "moda-load COMMAND [--option VALUE ...]\n".to_owned();
     for command in COMMANDS {
-        text += &format!("\n{}: {}\n{}", command.name, command.help, describe(command.flags));
+        let (name, help) = (command.name, command.help);
+        text.push_str(&["\n", name, ": ", help, "\n", &describe(command.flags)].concat());
     }
     text
 }

@@ -4,10 +4,13 @@
 //! so a tick is parsed once and each further copy is only compared with the first: a memory
 //! comparison of 120 bytes is what checking costs at a million deliveries a second.
 
+use std::io;
+
 use serde_json::{json, Value};
 
+use crate::client::Connection;
 use crate::histogram::Histogram;
-use crate::swarm::Connection;
+use crate::sys;
 use crate::wire;
 
 const REMEMBERED: u64 = 1024;
@@ -70,7 +73,11 @@ impl Reception {
             };
             let sequence = wire::integer(message.payload, "seq").unwrap_or(0);
             let at = wire::integer(message.payload, "at").unwrap_or(now);
-            self.ticks[Self::slot(sequence)] = Tick { text: text.to_vec(), sequence, at };
+            self.ticks[Self::slot(sequence)] = Tick {
+                text: text.to_vec(),
+                sequence,
+                at,
+            };
             (sequence, at)
         };
         if sequence >= expected {
@@ -102,6 +109,32 @@ impl Reception {
             "seconds": seconds(self.span()),
             "per_s": rate(self.received, self.span()),
         })
+    }
+}
+
+/// CPU time of a process, or nothing for process 0.
+pub struct Account {
+    pid: i32,
+    begun: u64,
+}
+
+impl Account {
+    pub fn begin(pid: i32) -> io::Result<Self> {
+        let begun = if pid == 0 {
+            0
+        } else {
+            sys::process_cpu_time(pid)?
+        };
+        Ok(Self { pid, begun })
+    }
+
+    /// Nanoseconds of CPU per thing since `begin`; null when no process was named.
+    pub fn per(&self, count: u64) -> io::Result<Value> {
+        if self.pid == 0 {
+            return Ok(Value::Null);
+        }
+        let used = sys::process_cpu_time(self.pid)? - self.begun;
+        Ok(json!(used / count.max(1)))
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{json, Value};
 
 use crate::limits::spread;
 use crate::options::Options;
-use crate::reception::{rate, seconds};
+use crate::reception::{rate, seconds, Account};
 use crate::stage::{Order, Stage};
 use crate::sys;
 use crate::Failure;
@@ -35,7 +35,11 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
     stage.idle(Duration::from_millis(500))?;
 
     // Warms what both phases use: the sockets' first frames, the encoder, the branch predictor.
-    let warm = Order { per_turn: 1, interval_us: 0, ..order(options, 3)? };
+    let warm = Order {
+        per_turn: 1,
+        interval_us: 0,
+        ..order(options, 3)?
+    };
     stage.publish(warm, QUIET)?;
     let (mut first, mut last) = (Vec::new(), Vec::new());
     let mut incomplete = 0;
@@ -52,11 +56,13 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
     }
 
     let order = order(options, (deliveries / count as u64).max(1))?;
+    let account = Account::begin(options.number("pid")?)?;
     let (start, cpu) = (sys::now(), sys::cpu_time());
     let server = stage.publish(order, BURST)?;
     let (took, cpu) = (sys::now() - start, sys::cpu_time() - cpu);
     let reception = &stage.observer.reception;
-    let burst = reception.summary(stage.expected(order.count));
+    let mut burst = reception.summary(stage.expected(order.count));
+    burst["cpu_ns"] = account.per(reception.received)?;
     let latency = reception.latency.summary();
     stage.idle(Duration::from_millis(200))?;
     Ok(json!({
@@ -85,14 +91,20 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
 pub fn join(options: &Options) -> Result<Value, Failure> {
     let count: usize = options.positive("connections")?;
     let in_flight: usize = options.number("in-flight")?;
-    let limit = Duration::from_secs_f64(options.number("limit")?);
+    let limit = options.seconds("limit")?;
     let mut stage = Stage::open(options, 2)?;
     stage.idle(Duration::from_secs(1))?;
     stage.observer.probes.phase = 1;
     let (start, cpu) = (sys::now(), sys::cpu_time());
     let (swarm, observer) = (&mut stage.swarm, &mut stage.observer);
     let joined = swarm.open(stage.subscribers, count, in_flight, limit, observer)?;
-    let end = stage.swarm.connections.iter().map(|one| one.ready).max().unwrap_or(start);
+    let end = stage
+        .swarm
+        .connections
+        .iter()
+        .map(|one| one.ready)
+        .max()
+        .unwrap_or(start);
     let (took, cpu) = (end.saturating_sub(start), sys::cpu_time() - cpu);
     stage.observer.probes.phase = QUIET;
     stage.idle(Duration::from_millis(500))?;
@@ -118,7 +130,7 @@ pub fn join(options: &Options) -> Result<Value, Failure> {
 /// `hold`: idle clients, for whoever measures the server from outside. Says `ready` on stderr.
 pub fn hold(options: &Options) -> Result<Value, Failure> {
     let count: usize = options.positive("connections")?;
-    let span = Duration::from_secs_f64(options.number("seconds")?);
+    let span = options.seconds("seconds")?;
     let mut stage = Stage::open(options, 1)?;
     stage.subscribe(count, options.number("in-flight")?)?;
     eprintln!("ready {count}");
@@ -162,12 +174,17 @@ pub fn stall(options: &Options) -> Result<Value, Failure> {
     }
     stage.idle(Duration::from_millis(500))?;
     eprintln!("ready {behaviour}");
-    let order = Order { per_turn: 1, ..order(options, span * 1_000_000 / every)? };
+    let order = Order {
+        per_turn: 1,
+        ..order(options, span * 1_000_000 / every)?
+    };
     let server = stage.publish(order, 1)?;
     eprintln!("published");
     let reception = &stage.observer.reception;
-    let (burst, latency) =
-        (reception.summary(stage.expected(order.count)), reception.latency.summary());
+    let (burst, latency) = (
+        reception.summary(stage.expected(order.count)),
+        reception.latency.summary(),
+    );
     let alive = stage.swarm.alive(stage.subscribers);
     stage.drain(first);
     Ok(json!({

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use crate::client::{Connection, Group, State, Target};
 use crate::histogram::Histogram;
 use crate::options::Options;
 use crate::probes::Probes;
 use crate::reception::Reception;
-use crate::swarm::{Connection, Group, Handler, State, Swarm, Target, KEEP_ALIVE_REF};
+use crate::swarm::{nanoseconds, Handler, Swarm, KEEP_ALIVE_REF};
 use crate::sys;
 use crate::wire;
 use crate::Failure;
@@ -21,8 +22,6 @@ pub const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(30);
 const JOINING: Duration = Duration::from_secs(120);
 /// `SO_RCVBUF` of bystanders: small, so that what they leave unread is soon the gateway's affair.
 const SMALL_BUFFER: i32 = 4096;
-/// Nanoseconds without a delivery after which the rest counts as missing.
-const PATIENCE: u64 = 10_000_000_000;
 
 /// Everything the connections of a stage tell.
 pub struct Observer {
@@ -91,6 +90,8 @@ pub struct Stage {
     topic: String,
     control: Option<usize>,
     control_group: usize,
+    /// How long nothing may come before the rest counts as missing.
+    patience: Duration,
 }
 
 impl Stage {
@@ -103,6 +104,7 @@ impl Stage {
         let probing = swarm.group(Group::default().urgent());
         let count: usize = options.number("probes")?;
         let period = Duration::from_millis(options.positive::<u64>("probe-ms")?);
+        let patience = options.seconds("patience")?;
         let mut observer = Observer {
             reception: Reception::default(),
             probes: Probes::new(probing, 0, 0, period, phases),
@@ -118,7 +120,15 @@ impl Stage {
         }
         observer.probes = Probes::new(probing, 0, count, period, phases);
         let topic = options.text("topic").to_owned();
-        Ok(Self { swarm, observer, subscribers, topic, control: None, control_group: control })
+        Ok(Self {
+            swarm,
+            observer,
+            subscribers,
+            topic,
+            control: None,
+            control_group: control,
+            patience,
+        })
     }
 
     /// Connects and joins `count` subscribers, a bounded number at a time; all or an error.
@@ -136,9 +146,16 @@ impl Stage {
     /// Connects and joins clients of the same topic that are not counted as subscribers; all or an
     /// error. Returns their group.
     pub fn bystanders(&mut self, count: usize) -> Result<usize, Failure> {
-        let group = Group { receive_buffer: Some(SMALL_BUFFER), ..Group::joining(&self.topic) };
+        let group = Group {
+            receive_buffer: Some(SMALL_BUFFER),
+            ..Group::joining(&self.topic)
+        };
         let group = self.swarm.group(group);
-        if self.swarm.open(group, count, 0, JOINING, &mut self.observer)? < count {
+        if self
+            .swarm
+            .open(group, count, 0, JOINING, &mut self.observer)?
+            < count
+        {
             return Err(format!("bystanders refused: {:?}", self.swarm.errors).into());
         }
         Ok(group)
@@ -163,7 +180,11 @@ impl Stage {
             return Ok(id);
         }
         let id = self.swarm.connections.len();
-        if self.swarm.open(self.control_group, 1, 0, JOINING, &mut self.observer)? < 1 {
+        if self
+            .swarm
+            .open(self.control_group, 1, 0, JOINING, &mut self.observer)?
+            < 1
+        {
             return Err(format!("bench:control refused: {:?}", self.swarm.errors).into());
         }
         self.control = Some(id);
@@ -171,8 +192,8 @@ impl Stage {
     }
 
     /// Has `order` published and waits until every subscriber that reads has all of it, or until
-    /// nothing has come for ten seconds. Heartbeats sent meanwhile count in `phase`. Returns the
-    /// server's own account of it.
+    /// nothing has come for as long as the patience lasts. Heartbeats sent meanwhile count in
+    /// `phase`. Returns the server's own account of it.
     pub fn publish(&mut self, order: Order, phase: usize) -> Result<Value, Failure> {
         let control = self.control()?;
         for connection in &mut self.swarm.connections {
@@ -180,7 +201,12 @@ impl Stage {
         }
         self.observer.reception.begin();
         self.observer.answer = None;
-        let Order { count, per_turn, bytes, interval_us } = order;
+        let Order {
+            count,
+            per_turn,
+            bytes,
+            interval_us,
+        } = order;
         let request = json!([
             "1", "publish", "bench:control", "publish",
             {"topic": self.topic, "count": count, "per_turn": per_turn, "bytes": bytes,
@@ -188,24 +214,30 @@ impl Stage {
         ]);
         let before = std::mem::replace(&mut self.observer.probes.phase, phase);
         self.swarm.send(control, request.to_string().as_bytes());
-        let expected = self.expected(count);
+        let (expected, patience) = (self.expected(count), nanoseconds(self.patience));
         let mut seen = (0, sys::now());
-        self.swarm.run(Duration::from_secs(3600), &mut self.observer, |swarm, observer| {
-            let received = observer.reception.received;
-            if observer.answer.is_some() && received >= expected {
-                return true;
-            }
-            let now = sys::now();
-            if received != seen.0 {
-                seen = (received, now);
-            }
-            swarm.connections[control].state == State::Closed || now - seen.1 > PATIENCE
-        })?;
+        self.swarm.run(
+            Duration::from_secs(3600),
+            &mut self.observer,
+            |swarm, observer| {
+                let received = observer.reception.received;
+                if observer.answer.is_some() && received >= expected {
+                    return true;
+                }
+                let now = sys::now();
+                if received != seen.0 {
+                    seen = (received, now);
+                }
+                swarm.connections[control].state == State::Closed || now - seen.1 > patience
+            },
+        )?;
         self.observer.probes.phase = before;
         let answer = self.observer.answer.take();
         let answer = answer.ok_or_else(|| {
             let errors = &self.swarm.errors;
-            Failure::from(format!("bench:control did not answer publish; errors: {errors:?}"))
+            Failure::from(format!(
+                "bench:control did not answer publish; errors: {errors:?}"
+            ))
         })?;
         if !wire::is_ok(answer.as_bytes()) {
             return Err(format!("bench:control refused publish: {answer}").into());

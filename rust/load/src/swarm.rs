@@ -8,123 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::OwnedFd;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use crate::client::{Connection, Group, State, Target};
 use crate::sys::{self, Epoll};
 use crate::wire::{self, Upgrade};
-
-/// Where the clients go.
-pub struct Target {
-    pub address: SocketAddrV4,
-    pub host: String,
-    pub path: String,
-}
-
-impl Target {
-    /// Reads `ws://HOST:PORT/PATH`; HOST is an IPv4 address or `localhost`.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let wrong = |what: &str| {
-            format!("--url: {what}; got {url:?}, takes ws://127.0.0.1:4001/socket/websocket?vsn=2.0.0")
-        };
-        let rest = url.strip_prefix("ws://").ok_or_else(|| wrong("must start with ws://"))?;
-        let (host, path) = rest.split_once('/').ok_or_else(|| wrong("has no path"))?;
-        let (name, port) = host.split_once(':').ok_or_else(|| wrong("has no port"))?;
-        let name = if name == "localhost" { "127.0.0.1" } else { name };
-        let ip: Ipv4Addr = name.parse().map_err(|_| wrong("host is no IPv4 address"))?;
-        let port = port.parse().map_err(|_| wrong("port is no number of 1 to 65535"))?;
-        Ok(Self {
-            address: SocketAddrV4::new(ip, port),
-            host: host.to_owned(),
-            path: format!("/{path}"),
-        })
-    }
-}
-
-/// What a set of alike connections does once connected.
-#[derive(Default)]
-pub struct Group {
-    /// Joined after the handshake; `None` stops at the open socket.
-    pub topic: Option<String>,
-    /// No handshake at all: the other end is a machine limit, not a gateway.
-    pub raw: bool,
-    /// Served ahead of all others.
-    pub urgent: bool,
-    /// `SO_RCVBUF`, for readers that will stop reading.
-    pub receive_buffer: Option<i32>,
-}
-
-impl Group {
-    pub fn joining(topic: &str) -> Self {
-        Self { topic: Some(topic.to_owned()), ..Self::default() }
-    }
-
-    pub fn urgent(self) -> Self {
-        Self { urgent: true, ..self }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    Connecting,
-    Upgrading,
-    Joining,
-    Ready,
-    /// Reads nothing any more; may still write.
-    Muted,
-    Closed,
-}
-
-/// One client.
-pub struct Connection {
-    pub id: usize,
-    pub group: usize,
-    pub state: State,
-    /// When connecting began, when the join was answered (nanoseconds).
-    pub started: u64,
-    pub ready: u64,
-    /// Number of the last broadcast received.
-    pub sequence: u64,
-    /// When the last keep-alive left; 0 once it is answered.
-    pub beat: u64,
-    socket: Option<OwnedFd>,
-    mask: [u8; 4],
-    kept: Vec<u8>,
-    out: Vec<u8>,
-}
-
-impl Connection {
-    /// Queues one text frame; it leaves when the swarm has finished with what was received.
-    pub fn queue(&mut self, text: &[u8]) {
-        wire::put_frame(&mut self.out, wire::TEXT, text, self.mask);
-    }
-
-    /// Queues bytes as they are.
-    pub fn queue_raw(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let Some(socket) = &self.socket else {
-            return Ok(());
-        };
-        let mut sent = 0;
-        while sent < self.out.len() {
-            match sys::send(socket, &self.out[sent..]) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        if sent == self.out.len() {
-            self.out.clear();
-        } else {
-            self.out.drain(..sent);
-        }
-        Ok(())
-    }
-}
 
 /// What a bench does with what its clients receive.
 pub trait Handler {
@@ -212,7 +101,9 @@ impl Swarm {
         let mut opened = 0;
         while opened < count || self.unsettled > 0 {
             // A few at a time, then a look at the answers: a real crowd does not wait either.
-            let burst = (count - opened).min(in_flight.saturating_sub(self.unsettled)).min(64);
+            let burst = (count - opened)
+                .min(in_flight.saturating_sub(self.unsettled))
+                .min(64);
             for _ in 0..burst {
                 self.connect(group);
             }
@@ -229,7 +120,10 @@ impl Swarm {
                 break;
             }
         }
-        Ok(self.connections[first..].iter().filter(|one| one.state == State::Ready).count())
+        Ok(self.connections[first..]
+            .iter()
+            .filter(|one| one.state == State::Ready)
+            .count())
     }
 
     fn connect(&mut self, group: usize) {
@@ -237,7 +131,11 @@ impl Swarm {
         let started = sys::now();
         let settings = &self.groups[group];
         let opened = sys::connect(self.target.address, self.source, settings.receive_buffer);
-        let set = if settings.urgent { &self.urgent } else { &self.main };
+        let set = if settings.urgent {
+            &self.urgent
+        } else {
+            &self.main
+        };
         let opened = opened.and_then(|socket| {
             set.add(&socket, sys::EDGES, id as u64)?;
             Ok(socket)
@@ -246,19 +144,8 @@ impl Swarm {
             Ok(socket) => (Some(socket), None),
             Err(error) => (None, Some(error)),
         };
-        self.connections.push(Connection {
-            id,
-            group,
-            state: State::Connecting,
-            started,
-            ready: 0,
-            sequence: 0,
-            beat: 0,
-            socket,
-            mask: started.to_le_bytes()[..4].try_into().unwrap_or([7; 4]),
-            kept: Vec::new(),
-            out: Vec::new(),
-        });
+        self.connections
+            .push(Connection::new(id, group, socket, started));
         self.unsettled += 1;
         if let Some(error) = error {
             self.fail(id, format!("connect: {error}"));
@@ -281,7 +168,10 @@ impl Swarm {
     /// Number of connections of a group that are open and joined.
     pub fn alive(&self, group: usize) -> usize {
         let joined = |state| matches!(state, State::Ready | State::Muted);
-        self.connections.iter().filter(|one| one.group == group && joined(one.state)).count()
+        self.connections
+            .iter()
+            .filter(|one| one.group == group && joined(one.state))
+            .count()
     }
 
     /// Sends one text frame.
@@ -386,7 +276,10 @@ impl Swarm {
     }
 
     fn serve(&mut self, token: u64, bits: u32, handler: &mut impl Handler) {
-        let Some(id) = usize::try_from(token).ok().filter(|id| *id < self.connections.len()) else {
+        let Some(id) = usize::try_from(token)
+            .ok()
+            .filter(|id| *id < self.connections.len())
+        else {
             return;
         };
         let connection = &mut self.connections[id];
@@ -394,7 +287,9 @@ impl Swarm {
             return;
         }
         if connection.state == State::Connecting {
-            let Some(socket) = &connection.socket else { return };
+            let Some(socket) = &connection.socket else {
+                return;
+            };
             if let Err(error) = sys::connect_error(socket) {
                 self.fail(id, format!("connect: {error}"));
                 return;
@@ -436,7 +331,9 @@ impl Swarm {
         let mut buffer = std::mem::take(&mut self.buffer);
         loop {
             let connection = &mut self.connections[id];
-            let Some(socket) = &connection.socket else { break };
+            let Some(socket) = &connection.socket else {
+                break;
+            };
             let kept = connection.kept.len();
             if kept >= buffer.len() {
                 self.fail(id, format!("a frame of more than {BUFFER} bytes"));
@@ -522,8 +419,14 @@ impl Swarm {
                     wire::put_frame(&mut connection.out, wire::PONG, frame.payload, mask);
                 }
                 wire::CLOSE => {
-                    let code = frame.payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code));
-                    return Err(format!("closed by the server with {}", code.unwrap_or(1005)));
+                    let code = frame
+                        .payload
+                        .first_chunk::<2>()
+                        .map(|code| u16::from_be_bytes(*code));
+                    return Err(format!(
+                        "closed by the server with {}",
+                        code.unwrap_or(1005)
+                    ));
                 }
                 _ => {}
             }

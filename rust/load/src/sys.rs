@@ -13,7 +13,10 @@ use std::time::Duration;
 /// Nanoseconds of `CLOCK_MONOTONIC`: the clock of Python's `time.monotonic_ns()`, so a stamp taken
 /// by a server on the same machine can be subtracted from one taken here.
 pub fn now() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid timespec to write to; this clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     // Neither part of a monotonic time is negative.
@@ -22,7 +25,10 @@ pub fn now() -> u64 {
 
 /// CPU time this process has used, in nanoseconds.
 pub fn cpu_time() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: as in `now`.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
@@ -50,7 +56,10 @@ const fn socket_length<T>() -> libc::socklen_t {
 
 /// Lifts the soft limit on descriptors to the hard one and returns it.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: `limit` is a valid rlimit to write to.
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
     limit.rlim_cur = limit.rlim_max;
@@ -82,7 +91,7 @@ pub fn pin(core: usize) -> io::Result<()> {
 
 /// The other end of a machine limit: a child process and the two pipes that reach it.
 pub struct Child {
-    pid: libc::pid_t,
+    pub pid: i32,
     pub to: OwnedFd,
     pub from: OwnedFd,
 }
@@ -113,21 +122,22 @@ impl Child {
     }
 }
 
-impl Child {
-    /// CPU time the child has used, in nanoseconds.
-    pub fn cpu_time(&self) -> io::Result<u64> {
-        let mut clock: libc::clockid_t = 0;
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both are live and written to; the pid is our own unreaped child's.
-        unsafe {
-            let status = libc::clock_getcpuclockid(self.pid, &raw mut clock);
-            if status != 0 {
-                return Err(io::Error::from_raw_os_error(status));
-            }
-            check(libc::clock_gettime(clock, &raw mut time))?;
+/// CPU time all threads of a process have used, in nanoseconds.
+pub fn process_cpu_time(pid: i32) -> io::Result<u64> {
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: both are live and written to; a pid that is nobody's is an error, not a danger.
+    unsafe {
+        let status = libc::clock_getcpuclockid(pid, &raw mut clock);
+        if status != 0 {
+            return Err(io::Error::from_raw_os_error(status));
         }
-        Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+        check(libc::clock_gettime(clock, &raw mut time))?;
     }
+    Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
 impl Drop for Child {
@@ -152,7 +162,9 @@ fn socket_address(address: SocketAddrV4) -> libc::sockaddr_in {
     libc::sockaddr_in {
         sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or_default(),
         sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(*address.ip()).to_be(),
+        },
         sin_zero: [0; 8],
     }
 }
@@ -182,7 +194,7 @@ fn stream_socket() -> io::Result<OwnedFd> {
 }
 
 /// Starts connecting. `source` spreads the swarm over many loopback addresses, so that ports of an
-/// earlier run still in TIME_WAIT are no limit; `receive_buffer` shrinks the kernel's share of a
+/// earlier run still in `TIME_WAIT` are no limit; `receive_buffer` shrinks the kernel's share of a
 /// reader that will stop reading.
 pub fn connect(
     address: SocketAddrV4,
@@ -242,10 +254,18 @@ pub fn listen(backlog: i32) -> io::Result<(OwnedFd, SocketAddrV4)> {
     let mut size = socket_length::<libc::sockaddr_in>();
     // SAFETY: `local` is a valid sockaddr_in to read, then to write; `size` is its size.
     unsafe {
-        check(libc::bind(socket.as_raw_fd(), (&raw const local).cast(), size))?;
+        check(libc::bind(
+            socket.as_raw_fd(),
+            (&raw const local).cast(),
+            size,
+        ))?;
         check(libc::listen(socket.as_raw_fd(), backlog))?;
         let raw = socket.as_raw_fd();
-        check(libc::getsockname(raw, (&raw mut local).cast(), &raw mut size))?;
+        check(libc::getsockname(
+            raw,
+            (&raw mut local).cast(),
+            &raw mut size,
+        ))?;
     }
     let port = u16::from_be(local.sin_port);
     Ok((socket, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))
@@ -269,7 +289,11 @@ pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn wait(descriptor: &OwnedFd, events: libc::c_short, limit: Duration) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd: descriptor.as_raw_fd(),
+        events,
+        revents: 0,
+    };
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: one valid pollfd.
     Ok(check(unsafe { libc::poll(&raw mut poll, 1, limit) })? > 0)
@@ -279,7 +303,12 @@ fn wait(descriptor: &OwnedFd, events: libc::c_short, limit: Duration) -> io::Res
 pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: reads `bytes` only, within its length.
     length(unsafe {
-        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)
+        libc::send(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            libc::MSG_NOSIGNAL,
+        )
     })
 }
 
@@ -287,7 +316,12 @@ pub fn send(socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
 pub fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: writes into `buffer` only, within its length.
     length(unsafe {
-        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+        libc::recv(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            0,
+        )
     })
 }
 
@@ -310,7 +344,8 @@ pub fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
 /// Writes `bytes` to a pipe.
 pub fn put(pipe: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     // SAFETY: reads `bytes` only, within its length.
-    let sent = length(unsafe { libc::write(pipe.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })?;
+    let sent =
+        length(unsafe { libc::write(pipe.as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })?;
     // A write of less than PIPE_BUF is whole or fails; ours are tens of bytes.
     if sent == bytes.len() {
         Ok(())
@@ -331,14 +366,18 @@ pub use libc::epoll_event as Event;
 
 /// Reading, writing, edges only: a socket drained by a short `recv` is silent until new bytes come,
 /// where level triggering would look at each of 10,000 sockets once more per wait.
-pub const EDGES: u32 =
-    (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET).cast_unsigned();
+pub const EDGES: u32 = bits(libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET);
 /// Reading, level triggered.
-pub const READABLE: u32 = libc::EPOLLIN.cast_unsigned();
+pub const READABLE: u32 = bits(libc::EPOLLIN);
 /// Writable: a connect has ended, or a full buffer has room again.
-pub const WRITABLE: u32 = libc::EPOLLOUT.cast_unsigned();
+pub const WRITABLE: u32 = bits(libc::EPOLLOUT);
 /// The peer has closed or the socket failed.
-pub const ENDED: u32 = (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR).cast_unsigned();
+pub const ENDED: u32 = bits(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR);
+
+/// The kernel's flags are the same bits read without a sign.
+const fn bits(flags: libc::c_int) -> u32 {
+    u32::from_ne_bytes(flags.to_ne_bytes())
+}
 
 pub const NO_EVENT: Event = Event { events: 0, u64: 0 };
 

@@ -15,6 +15,12 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
+/// Bits of the first and the second byte, and the lengths that announce 2 or 8 bytes of length.
+const FINAL: u8 = 0x80;
+const MASKED: u8 = 0x80;
+const MEDIUM: u8 = 126;
+const LONG: u8 = 127;
+
 /// The upgrade request for `path` (with its query) on `host` (with its port).
 pub fn handshake(host: &str, path: &str) -> Vec<u8> {
     format!(
@@ -55,33 +61,38 @@ pub fn upgrade(bytes: &[u8]) -> Upgrade {
 /// Appends one masked text frame. The mask is any four bytes; the server has to undo it whatever
 /// they are.
 pub fn put_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
-    out.push(0x80 | opcode);
+    out.push(FINAL | opcode);
     match u16::try_from(payload.len()) {
-        Ok(short) if short < 126 => out.push(0x80 | short.to_be_bytes()[1]),
+        Ok(short) if short < 126 => out.push(MASKED | short.to_be_bytes()[1]),
         Ok(medium) => {
-            out.push(0x80 | 126);
+            out.push(MASKED | MEDIUM);
             out.extend_from_slice(&medium.to_be_bytes());
         }
         Err(_) => {
-            out.push(0x80 | 127);
+            out.push(MASKED | LONG);
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }
     out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    out.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
 }
 
 /// Appends one unmasked text frame: what a server sends. The machine's limits are measured with it.
 pub fn put_server_frame(out: &mut Vec<u8>, payload: &[u8]) {
-    out.push(0x80 | TEXT);
+    out.push(FINAL | TEXT);
     match u16::try_from(payload.len()) {
         Ok(short) if short < 126 => out.push(short.to_be_bytes()[1]),
         Ok(medium) => {
-            out.push(126);
+            out.push(MEDIUM);
             out.extend_from_slice(&medium.to_be_bytes());
         }
         Err(_) => {
-            out.push(127);
+            out.push(LONG);
             out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
         }
     }
@@ -100,14 +111,21 @@ pub struct Frame<'a> {
 /// Reads one unmasked frame; `None` until all of it is there.
 pub fn frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    let (header, length) = match second & 0x7f {
-        126 => (4, u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
+    let (header, length) = match second & !MASKED {
+        MEDIUM => (
+            4,
+            u64::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+        ),
+        LONG => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)),
         short => (2, u64::from(short)),
     };
     let size = usize::try_from(length).ok()?.checked_add(header)?;
     let payload = bytes.get(header..size)?;
-    Some(Frame { opcode: first & 0x0f, payload, size })
+    Some(Frame {
+        opcode: first & 0x0f,
+        payload,
+        size,
+    })
 }
 
 /// A Phoenix V2 text message, as slices of the frame. Strings are given without their quotes and
@@ -130,7 +148,12 @@ pub fn message(text: &[u8]) -> Option<Message<'_>> {
     let (topic, rest) = element(rest)?;
     let (event, rest) = element(rest)?;
     let payload = trim(rest).strip_suffix(b"]")?;
-    Some(Message { reference, topic, event, payload })
+    Some(Message {
+        reference,
+        topic,
+        event,
+        payload,
+    })
 }
 
 fn trim(mut bytes: &[u8]) -> &[u8] {
@@ -143,7 +166,9 @@ fn trim(mut bytes: &[u8]) -> &[u8] {
 fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let bytes = trim(bytes);
     let (value, rest) = if let Some(text) = bytes.strip_prefix(b"\"") {
-        let end = text.iter().position(|&byte| byte == b'"' || byte == b'\\')?;
+        let end = text
+            .iter()
+            .position(|&byte| byte == b'"' || byte == b'\\')?;
         (&text[..end], text[end..].strip_prefix(b"\"")?)
     } else {
         (&bytes[..0], bytes.strip_prefix(b"null")?)
@@ -153,8 +178,7 @@ fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Whether a reply's payload says `"status":"ok"`.
 pub fn is_ok(payload: &[u8]) -> bool {
-    find(payload, br#""status":"ok""#).is_some()
-        || find(payload, br#""status": "ok""#).is_some()
+    find(payload, br#""status":"ok""#).is_some() || find(payload, br#""status": "ok""#).is_some()
 }
 
 /// The non-negative integer that follows `"name":` in a JSON object.
@@ -162,7 +186,10 @@ pub fn integer(payload: &[u8], name: &str) -> Option<u64> {
     let quoted = format!("\"{name}\":");
     let at = find(payload, quoted.as_bytes())? + quoted.len();
     let digits = trim(&payload[at..]);
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(digits.len());
     number(&digits[..end])
 }
 
@@ -172,25 +199,25 @@ pub fn number(digits: &[u8]) -> Option<u64> {
         return None;
     }
     digits.iter().try_fold(0u64, |value, byte| {
-        byte.is_ascii_digit().then(|| value * 10 + u64::from(byte - b'0'))
+        byte.is_ascii_digit()
+            .then(|| value * 10 + u64::from(byte - b'0'))
     })
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+    bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)
 }
 
 /// The event every bench publishes, `bytes` long as text, with its number and the time it was made
 /// (`CLOCK_MONOTONIC`, nanoseconds). The bench server builds the same text; see `benches/server.py`.
 pub fn tick(sequence: u64, at: u64, bytes: usize) -> Vec<u8> {
-    let bare = format!(
-        r#"[null,null,"bench:stream","tick",{{"seq":{sequence},"at":{at},"pad":""}}]"#
-    );
+    let bare =
+        format!(r#"[null,null,"bench:stream","tick",{{"seq":{sequence},"at":{at},"pad":""}}]"#);
     let padding = ".".repeat(bytes.saturating_sub(bare.len()));
-    format!(
-        r#"[null,null,"bench:stream","tick",{{"seq":{sequence},"at":{at},"pad":"{padding}"}}]"#
-    )
-    .into_bytes()
+    format!(r#"[null,null,"bench:stream","tick",{{"seq":{sequence},"at":{at},"pad":"{padding}"}}]"#)
+        .into_bytes()
 }
 
 #[cfg(test)]
@@ -206,7 +233,14 @@ mod tests {
             let size = bytes.len();
             bytes.push(0x81);
             let read = frame(&bytes);
-            assert_eq!(read, Some(Frame { opcode: TEXT, payload: &payload, size }));
+            assert_eq!(
+                read,
+                Some(Frame {
+                    opcode: TEXT,
+                    payload: &payload,
+                    size
+                })
+            );
             assert_eq!(frame(&bytes[..size - 1]), None);
         }
     }
@@ -216,7 +250,9 @@ mod tests {
         let mut bytes = Vec::new();
         put_frame(&mut bytes, TEXT, b"Hello", [0x37, 0xfa, 0x21, 0x3d]);
         // The example of RFC 6455, section 5.7.
-        let wanted = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        let wanted = [
+            0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58,
+        ];
         assert_eq!(bytes, wanted);
         for (length, header) in [(126, 4 + 4), (65_536, 10 + 4)] {
             bytes.clear();
@@ -235,7 +271,10 @@ mod tests {
         assert_eq!(read.payload, br#"{"status":"ok","response":[1]}"#);
         assert!(is_ok(read.payload));
         let spaced = message(br#"["1", null, "t", "e", {}]"#).expect("a message");
-        assert_eq!((spaced.reference, spaced.event, spaced.payload), (&b""[..], &b"e"[..], &b"{}"[..]));
+        assert_eq!(
+            (spaced.reference, spaced.event, spaced.payload),
+            (&b""[..], &b"e"[..], &b"{}"[..])
+        );
     }
 
     #[test]
@@ -256,10 +295,16 @@ mod tests {
     fn an_upgrade_is_accepted_only_with_101_and_the_prescribed_key() {
         let head = format!("HTTP/1.1 101 X\r\nsec-websocket-accept: {ACCEPT}\r\n\r\n");
         assert_eq!(upgrade(head.as_bytes()), Upgrade::Accepted(head.len()));
-        assert_eq!(upgrade(&head.as_bytes()[..head.len() - 1]), Upgrade::Partial);
+        assert_eq!(
+            upgrade(&head.as_bytes()[..head.len() - 1]),
+            Upgrade::Partial
+        );
         let wrong = head.replace("s3p", "xxx");
         assert_eq!(upgrade(wrong.as_bytes()), Upgrade::Refused(0));
-        assert_eq!(upgrade(b"HTTP/1.1 403 Forbidden\r\n\r\n"), Upgrade::Refused(403));
+        assert_eq!(
+            upgrade(b"HTTP/1.1 403 Forbidden\r\n\r\n"),
+            Upgrade::Refused(403)
+        );
         assert_eq!(upgrade(b"\r\n\r\n"), Upgrade::Refused(0));
     }
 

@@ -8,7 +8,7 @@ import type { Link, TopicState } from '../link';
 import { INTERVALS, Market, splitSymbol, type Interval, type Quote } from '../market';
 import { eachSecond, paint } from '../paint';
 import { readTick, readUpstream } from '../protocol';
-import { explain, sameMarket, TickRate, UpstreamLog } from '../upstream';
+import { explain, TickRate, UpstreamLog } from '../upstream';
 import { PriceChart } from './priceChart';
 import type { PriceActivity } from './upstream';
 
@@ -134,7 +134,7 @@ export function startPrices(link: Link): PriceActivity {
     const badge = byId('price-badge');
     say(badge, online ? state : 'offline');
     mark(badge, 'state', online ? state : 'offline');
-    say(byId('price-note'), explain(state, online));
+    say(byId('price-note'), explain(state, log.current?.source ?? '', online));
     mark(byId('prices'), 'state', online ? state : 'offline');
     chart.watermark(state === 'simulated' || state === 'stale' ? state.toUpperCase() : '');
     say(byId('price-empty-text'), emptyText(topic, online));
@@ -149,11 +149,10 @@ export function startPrices(link: Link): PriceActivity {
     byId('price-chart').setAttribute('aria-label', label);
   };
 
-  const enter = (value: unknown): void => {
-    const state = readUpstream(value);
-    if (state === null) return;
-    const before = log.current?.state;
-    if (log.enter(state, Date.now()) && before !== undefined && !sameMarket(before, state)) {
+  const enter = (payload: unknown): void => {
+    const report = readUpstream(payload);
+    if (report === null) return;
+    if (log.enter(report, Date.now()) === 'market') {
       market.clear();
       for (const { button } of tabs.values()) button.remove();
       tabs.clear();
@@ -173,13 +172,9 @@ export function startPrices(link: Link): PriceActivity {
         rate.add(lastTickAt);
         if (market.apply(tick) !== null) paint(draw);
       },
-      upstream: (payload) => {
-        enter((payload as { state?: unknown } | null)?.state);
-      },
+      upstream: enter,
     },
-    joined: (response) => {
-      enter((response as { upstream?: unknown } | null)?.upstream);
-    },
+    joined: enter,
     state: (next) => {
       topic = next;
       paint(drawState);

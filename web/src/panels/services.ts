@@ -7,7 +7,9 @@ import type { Service } from '../protocol';
 
 /** Detail as one line: the page shows it, the health document explains it. */
 export function detailLine(service: Service): string {
-  return service.detail.map(([key, value]) => (key === '' ? value : `${key} ${value}`)).join(' · ');
+  // A state that only repeats the status and a bare Unix time tell a reader nothing.
+  const told = service.detail.filter(([key]) => key !== 'state' && key !== 'since');
+  return told.map(([key, value]) => (key === '' ? value : `${key} ${value}`)).join(' · ');
 }
 
 /** Why the list is empty or old; '' when it is neither. */

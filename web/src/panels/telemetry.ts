@@ -125,7 +125,7 @@ export function describe(topic: TopicState, metrics: number, intervalMs: number,
       if (silent) return 'Joined, but no metric arrives';
       if (metrics === 0) return 'Joined. The first sample is on its way';
       const every = intervalMs % 1000 === 0 ? `${intervalMs / 1000} s` : `${intervalMs} ms`;
-      return `${metrics} metrics, one sample every ${every}`;
+      return `${metrics} ${metrics === 1 ? 'metric' : 'metrics'}, one sample every ${every}`;
     }
   }
 }

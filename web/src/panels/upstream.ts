@@ -21,6 +21,9 @@ export function priceService(services: readonly Service[]): Service | null {
   return services.find(({ name }) => /price|upstream|binance|chart/i.test(name)) ?? null;
 }
 
+/** What the health document says of the price source and this panel shows from its own knowledge. */
+const TOLD_ALREADY: ReadonlySet<string> = new Set(['state', 'since', 'symbols', 'last tick age']);
+
 export function startUpstream(activity: PriceActivity, health: HealthWatch): void {
   const tag = byId('upstream-state');
   const list = byId('upstream-facts');
@@ -57,20 +60,20 @@ export function startUpstream(activity: PriceActivity, health: HealthWatch): voi
     const { state } = health;
     const service = state.kind === 'known' ? priceService(state.health.services) : null;
     drawFacts([
-      ['For', era === null ? NOTHING : duration((now - era.since) / 1000)],
+      ['For', era === null ? NOTHING : duration(Math.max(0, now - era.since) / 1000)],
       ['Last price', last === 0 ? NOTHING : now - last < 1500 ? 'just now' : `${duration((now - last) / 1000)} ago`],
       ['Ticks', withScale(activity.rate.perSecond(now), { factor: 1, suffix: '/s' })],
       ['Symbols', String(activity.symbols())],
       ...(service?.detail ?? [])
-        .filter(([key]) => key !== '' && !/^symbols?$/i.test(key))
-        .slice(0, 4)
+        .filter(([key]) => key !== '' && !TOLD_ALREADY.has(key))
+        .slice(0, 5)
         .map(([key, value]) => [key.charAt(0).toUpperCase() + key.slice(1), value] as const),
     ]);
     if (activity.log.eras !== drawnEras) {
       drawnEras = activity.log.eras;
       history.replaceChildren(
-        ...activity.log.eras.map(({ state: word, since }) => {
-          const name = make('span', { class: 'tag' }, word);
+        ...activity.log.eras.map(({ state: word, since, reason }) => {
+          const name = make('span', reason === '' ? { class: 'tag' } : { class: 'tag', title: reason }, word);
           mark(name, 'state', word);
           return make('li', {}, make('time', { datetime: new Date(since).toISOString() }, clock(since / 1000)), name);
         }),

@@ -1,0 +1,368 @@
+"""The rows of the system bench: what is done, what is read off, and what it must reach.
+
+A ratio is taken between neighbours in time: limit, moda, limit, moda, limit. Each figure of moda
+is divided by the mean of the limit before it and the limit after it, and the median of these
+ratios is the row's. A machine that slows down for a while slows both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benches import machine
+
+MEBI = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How thoroughly to measure."""
+
+    repetitions: int
+    crowd: int
+    deliveries: int
+    seconds: float
+    stall_seconds: int
+    idle_seconds: float
+
+
+FULL = Plan(3, 10_000, 600_000, 3.0, 60, 30.0)
+QUICK = Plan(1, 2_000, 200_000, 1.0, 8, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table. `limit` and `ratio` are None where the target is absolute."""
+
+    name: str
+    unit: str
+    value: float
+    target: str
+    met: bool
+    limit: float | None = None
+    ratio: float | None = None
+    runs: tuple[float, ...] = ()
+
+
+Limits = list[dict[str, Any]]
+
+
+def paired(values: Sequence[float], limits: Sequence[float]) -> float:
+    """The median ratio of each value to the mean of the limits around it (one limit more)."""
+    around = zip(values, limits, limits[1:], strict=False)
+    return statistics.median(value / ((before + after) / 2) for value, before, after in around)
+
+
+def at_least(
+    name: str, unit: str, values: Sequence[float], limits: Sequence[float], ratio: float
+) -> Figure:
+    """A rate that must come within `ratio` of the machine's limit."""
+    reached = paired(values, limits)
+    return Figure(
+        name,
+        unit,
+        statistics.median(values),
+        f">= {ratio:.2f} of the limit",
+        reached >= ratio,
+        statistics.median(limits),
+        reached,
+        tuple(values),
+    )
+
+
+def alternate(
+    plan: Plan, limit: Callable[[], dict[str, Any]], measured: Callable[[], dict[str, Any]]
+) -> tuple[Limits, Limits]:
+    """Limit, moda, limit, ..., limit; returns (measurements of moda, limits)."""
+    limits, runs = [limit()], []
+    for _ in range(plan.repetitions):
+        runs.append(measured())
+        limits.append(limit())
+    return runs, limits
+
+
+def sound(result: dict[str, Any]) -> dict[str, Any]:
+    """The result, if every delivery came once and in order and no client failed."""
+    burst = result["burst"]
+    wrong = {name: burst[name] for name in ("missing", "skipped", "disordered") if burst[name]}
+    if wrong or result["errors"] or result["single_incomplete"]:
+        raise machine.BenchError(f"deliveries were lost: {wrong} {result['errors']}")
+    return result
+
+
+def fanout(plan: Plan, subscribers: int) -> list[Figure]:
+    """Broadcasts of 120 bytes, one and ten per turn, and the last subscriber of a single one."""
+    size = {"connections": subscribers, "deliveries": plan.deliveries}
+
+    def limit() -> dict[str, Any]:
+        return machine.load("limit-fanout", **size)
+
+    with machine.serving() as server:
+        runs, limits = alternate(
+            plan, limit, lambda: sound(machine.load("fanout", url=server.url, per_turn=1, **size))
+        )
+        batched, batched_limits = alternate(
+            plan,
+            limit,
+            lambda: sound(
+                machine.load(
+                    "fanout",
+                    url=server.url,
+                    per_turn=10,
+                    singles=0,
+                    connections=subscribers,
+                    deliveries=plan.deliveries * 4,
+                )
+            ),
+        )
+    figures = [
+        at_least(
+            f"fan-out to {subscribers:,}, 1 message per turn",
+            "deliveries/s",
+            [run["burst"]["per_s"] for run in runs],
+            [one["one"]["per_s"] for one in limits],
+            0.90,
+        ),
+        at_least(
+            f"fan-out to {subscribers:,}, 10 messages per turn",
+            "deliveries/s",
+            [run["burst"]["per_s"] for run in batched],
+            [one["several"]["per_s"] for one in batched_limits],
+            0.85,
+        ),
+    ]
+    last = [run["single_last_us"]["median"] / 1000 for run in runs]
+    bare = [one["single_last_us"]["median"] / 1000 for one in limits]
+    ratio = paired(last, bare)
+    beats = [run["heartbeat_us"]["single"]["p99"] / 1000 for run in runs]
+    figures += [
+        Figure(
+            f"one broadcast to {subscribers:,}: last one served",
+            "ms",
+            statistics.median(last),
+            "<= 1.15 x the limit",
+            ratio <= 1.15,
+            statistics.median(bare),
+            ratio,
+            tuple(last),
+        ),
+        below(f"a client's heartbeats during it ({subscribers:,}), p99", "ms", beats, 20),
+    ]
+    return figures
+
+
+def below(name: str, unit: str, values: Sequence[float], most: float) -> Figure:
+    """A figure whose median must stay under an absolute bound."""
+    value = statistics.median(values)
+    return Figure(name, unit, value, f"< {most:g} {unit}", value < most, runs=tuple(values))
+
+
+def above(
+    name: str, unit: str, values: Sequence[float], least: float, limits: Sequence[float] = ()
+) -> Figure:
+    """A rate whose median must reach an absolute bound; the limit stands beside it."""
+    value = statistics.median(values)
+    return Figure(
+        name,
+        unit,
+        value,
+        f">= {least:,g}",
+        value >= least,
+        statistics.median(limits) if limits else None,
+        paired(values, limits) if limits else None,
+        tuple(values),
+    )
+
+
+def heartbeat(plan: Plan) -> list[Figure]:
+    """Heartbeats answered in Rust, 100 connections, 1 and 16 deep."""
+    rates: dict[int, tuple[list[float], list[float]]] = {}
+    with machine.serving() as server:
+        for depth in (1, 16):
+            size = {"depth": depth, "seconds": plan.seconds}
+            runs, limits = alternate(
+                plan,
+                lambda: machine.load("limit-echo", **size),  # noqa: B023
+                lambda: answered(machine.load("heartbeat", url=server.url, **size)),  # noqa: B023
+            )
+            rates[depth] = ([run["per_s"] for run in runs], [one["per_s"] for one in limits])
+    return [
+        at_least("heartbeats, 100 connections, 1 deep", "answers/s", *rates[1], 0.55),
+        above(
+            "heartbeats, 100 connections, 16 deep", "answers/s", rates[16][0], 250_000, rates[16][1]
+        ),
+    ]
+
+
+def answered(result: dict[str, Any]) -> dict[str, Any]:
+    """The result, if every request was answered in order."""
+    wrong = {name: result[name] for name in ("unanswered", "misordered", "errors") if result[name]}
+    if wrong:
+        raise machine.BenchError(f"answers were lost: {wrong}")
+    return result
+
+
+def ping(plan: Plan) -> list[Figure]:
+    """Events answered by a Python channel, 100 connections, 16 deep."""
+    with machine.serving() as server:
+        runs, limits = alternate(
+            plan,
+            lambda: machine.load("limit-echo", depth=16, seconds=plan.seconds),
+            lambda: answered(machine.load("ping", url=server.url, depth=16, seconds=plan.seconds)),
+        )
+    return [
+        above(
+            "`ping` answered by a Python channel, 100 connections, 16 deep",
+            "answers/s",
+            [run["per_s"] for run in runs],
+            90_000,
+            [one["per_s"] for one in limits],
+        )
+    ]
+
+
+def memory(plan: Plan) -> list[Figure]:
+    """Growth of the server's resident memory per idle joined connection."""
+    figures = []
+    for kind, topic, most in (
+        ("built-in push-only channel", "telemetry:metrics", 10),
+        ("push-only stream", "bench:stream", 10),
+        ("Python channel", "bench:channel", 14),
+    ):
+        grown = []
+        for _ in range(plan.repetitions):
+            with machine.serving() as server:
+                before = server.memory()
+                held = machine.start(
+                    "hold", url=server.url, connections=plan.crowd, topic=topic, seconds=5
+                )
+                held.wait_for("ready")
+                time.sleep(2)
+                grown.append((server.memory() - before) / plan.crowd / 1024)
+                held.result()
+        name = f"memory per idle connection, {kind}, {plan.crowd:,} connections"
+        value = statistics.median(grown)
+        figures.append(Figure(name, "KB", value, f"<= {most} KB", value <= most, runs=tuple(grown)))
+    return figures
+
+
+def join(plan: Plan) -> list[Figure]:
+    """A crowd that connects and joins at once."""
+    runs = []
+    for _ in range(plan.repetitions):
+        with machine.serving() as server:
+            runs.append(machine.load("join", url=server.url, connections=plan.crowd))
+    refused = [float(run["clients"] - run["joined"]) for run in runs]
+    beats = [run["heartbeat_us"]["joining"]["p99"] / 1000 for run in runs]
+    worst = max(refused)
+    return [
+        above(
+            f"connect + join, {plan.crowd:,} clients at once",
+            "clients/s",
+            [run["per_s"] for run in runs],
+            5_000,
+        ),
+        Figure("... of them refused", "clients", worst, "0", worst == 0, runs=tuple(refused)),
+        below("... a neighbour's heartbeats meanwhile, p99", "ms", beats, 50),
+    ]
+
+
+def stall(plan: Plan) -> list[Figure]:
+    """100 readers that stop reading beside 50 that go on, 1,000 messages a second."""
+    stalled_readers = 100
+    calm, disturbed, grown = [], [], []
+    for _ in range(plan.repetitions):
+        with machine.serving() as server:
+            calm.append(stalled(server, "reading", min(20, plan.stall_seconds)))
+        with machine.serving() as server:
+            before, most = server.memory(), 0
+            run = machine.start(
+                "stall", url=server.url, seconds=plan.stall_seconds, stalled=stalled_readers
+            )
+            run.wait_for("ready")
+            while "published" not in run.words and run.process.poll() is None:
+                most = max(most, server.memory())
+                time.sleep(0.25)
+            disturbed.append(latency(run.result()))
+            grown.append((most - before) / MEBI)
+    ratio = statistics.median(disturbed) / statistics.median(calm)
+    budget = stalled_readers * OUTBOX_BUDGET / MEBI
+    value = statistics.median(grown)
+    return [
+        Figure(
+            "100 readers stop reading, 1,000 messages/s: others' latency, p99",
+            "ms",
+            statistics.median(disturbed),
+            "<= 1.10 x the same readers reading",
+            ratio <= 1.10,
+            statistics.median(calm),
+            ratio,
+            tuple(disturbed),
+        ),
+        Figure(
+            "... growth of the server's memory",
+            "MB",
+            value,
+            f"<= {budget:g} MB, the budget of 100 outboxes",
+            value <= budget,
+            runs=tuple(grown),
+        ),
+    ]
+
+
+# The default of the setting; `stall` runs with it.
+OUTBOX_BUDGET = MEBI
+
+
+def stalled(server: machine.Server, behaviour: str, seconds: int) -> float:
+    """The p99 latency of the readers that read, in milliseconds."""
+    return latency(machine.load("stall", url=server.url, behaviour=behaviour, seconds=seconds))
+
+
+def latency(result: dict[str, Any]) -> float:
+    """The p99 latency of complete deliveries, in milliseconds."""
+    received = result["received"]
+    if received["missing"] or received["disordered"] or result["readers_alive"] < result["readers"]:
+        raise machine.BenchError(f"readers that read lost deliveries: {received}")
+    return float(result["latency_us"]["p99"]) / 1000
+
+
+def idle(plan: Plan) -> list[Figure]:
+    """CPU of the server with 10,000 idle connections, each with a heartbeat every 30 s."""
+    shares = []
+    span = plan.idle_seconds
+    with machine.serving() as server:
+        held = machine.start(
+            "hold",
+            url=server.url,
+            connections=plan.crowd,
+            seconds=span * plan.repetitions + 5,
+        )
+        held.wait_for("ready")
+        time.sleep(2)
+        for _ in range(plan.repetitions):
+            begun, before = time.monotonic(), server.cpu_seconds()
+            time.sleep(span)
+            used = server.cpu_seconds() - before
+            shares.append(100 * used / (time.monotonic() - begun))
+        result = held.result()
+    if result["alive"] < plan.crowd:
+        raise machine.BenchError(f"idle connections were lost: {result['errors']}")
+    name = f"idle, {plan.crowd:,} connections, heartbeats every 30 s"
+    return [below(name, "% of a core", shares, 3)]
+
+
+ROWS: dict[str, Callable[[Plan], list[Figure]]] = {
+    "fanout-1000": lambda plan: fanout(plan, 1_000),
+    "fanout-10000": lambda plan: fanout(plan, plan.crowd),
+    "heartbeat": heartbeat,
+    "ping": ping,
+    "memory": memory,
+    "join": join,
+    "stall": stall,
+    "idle": idle,
+}

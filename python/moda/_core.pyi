@@ -1,0 +1,167 @@
+"""The engine (Rust, see rust/). This stub is its manual; ``mypy.stubtest`` holds it against the module.
+
+Everything here belongs to the thread of one event loop. Calls that find nobody (a channel that has
+ended, a connection that is gone) answer False or do nothing: that is normal, not an error.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+__version__: str
+
+@final
+class Hub:
+    """Connections, topics, subscriptions, and the Phoenix conversation on each connection.
+
+    ``epoch`` names this life of all offsets. ``outbox_bytes`` may wait for one connection whose
+    topic delivers ``every``; over it the connection is closed with 1013. ``log_bytes`` may be
+    published before the loop's turn ends; over it a publish serves its subscribers itself.
+    ``slice_us`` is how long one slice of fan-out keeps the loop. ``close_grace_ms`` is how long a
+    client may take to answer a close before it is cut.
+    """
+
+    def __new__(
+        cls,
+        *,
+        epoch: int,
+        outbox_bytes: int = 1048576,
+        log_bytes: int = 67108864,
+        slice_us: int = 2000,
+        close_grace_ms: int = 5000,
+    ) -> Hub: ...
+
+    # -- set-up
+
+    def attach(
+        self,
+        call_soon: Callable[..., object],
+        joins: Callable[..., object | None],
+        complaints: Callable[[int, int, str], object],
+    ) -> None:
+        """Binds to a loop. ``joins(sub, route, socket, topic, params, payload, binary)`` starts a join's
+        decision and returns what receives the channel's messages (``deliver``, ``outgoing``,
+        ``leaving``, ``ended``) or None; ``complaints(conn, code, reason)`` hears of bad clients."""
+    def detach(self) -> bool:
+        """Forgets the loop; nothing is flushed any more. False when not attached."""
+    def mount(self, *, max_channels: int, max_message: int, idle_ms: int) -> int:
+        """Adds a socket mount and returns its number. ``idle_ms`` 0 never closes for silence."""
+    def route(
+        self,
+        *,
+        stream: bool,
+        delivery: str,
+        history_size: int = 0,
+        history_ttl_ms: int = 0,
+        history_bytes: int = 16777216,
+        intercept: Sequence[str] = ...,
+    ) -> int:
+        """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise)."""
+    def expose(self, mount: int, pattern: str, route: int) -> None:
+        """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""
+
+    # -- connections, called by the session
+
+    def open(
+        self,
+        mount: int,
+        v1: bool,
+        fd: int | None,
+        transport: Any,
+        socket: Any,
+        socket_id: str | None = None,
+        held: bool = False,
+    ) -> int:
+        """Adds a connection. ``fd`` None writes through the transport (TLS); ``held`` waits for :meth:`resume`."""
+    def lost(self, conn: int) -> None:
+        """The connection is gone. Must be called before its descriptor is closed."""
+    def resume(self, conn: int) -> None:
+        """The transport's write buffer is empty again."""
+    def frame(self, conn: int, op: int, fin: bool, payload: bytes) -> None:
+        """One websocket frame, as tests send it; the session uses the capsule ``_C_API``."""
+    def flush(self) -> None:
+        """Sends what is queued, one slice; asks the loop for another turn when more is left."""
+    def sweep(self) -> None:
+        """Closes silent connections and cuts those whose close was not answered."""
+
+    # -- decisions, called by conversations
+
+    def join_ok(self, sub: int, response: bytes, binary: bool) -> bool:
+        """Accepts a join. ValueError when a binary response does not fit its frame."""
+    def join_error(self, sub: int, response: bytes) -> bool: ...
+    def reply(
+        self, sub: int, reference: str | None, status: str, response: bytes, binary: bool
+    ) -> bool:
+        """Answers a message. ValueError when a binary reply does not fit its frame."""
+    def push(self, sub: int, event: str, payload: bytes, binary: bool) -> bool:
+        """Sends one event to one client. ValueError when a binary push does not fit its frame."""
+    def finish_leave(self, sub: int, reference: str) -> None: ...
+    def end(self, sub: int, crash: bool) -> bool:
+        """Ends a channel from the server's side: phx_close, or phx_error for a crash."""
+
+    # -- everybody
+
+    def publish(
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        binary: bool = False,
+        key: str | None = None,
+        exclude: int = 0,
+    ) -> list[Any] | None:
+        """Queues a broadcast; returns the handles of channels that intercept the event, or None."""
+    def disconnect(self, socket_id: str) -> int: ...
+    def close(self, conn: int, code: int, reason: str) -> None: ...
+    def close_some(self, most: int, code: int, reason: str) -> int: ...
+
+    # -- questions
+
+    def connections(self) -> int: ...
+    def subscribers(self, topic: str) -> int: ...
+    def pending(self) -> bool:
+        """Whether anything is queued that a flush would send."""
+    def position(self, topic: str) -> tuple[int, int] | None:
+        """(epoch, offset) of a topic with history."""
+    def recover(
+        self, topic: str, epoch: int, offset: int
+    ) -> list[tuple[int, str, bytes, bool]] | None:
+        """What was published after an offset, as (offset, event, payload, binary); None is a gap."""
+    def stats(self) -> dict[str, Any]:
+        """Totals since the start unless said otherwise.
+
+        Now: connections, channels, topics, outbox_bytes. Totals: opened, closed, messages_in,
+        bytes_in, messages_out, bytes_out, published, deliveries, sends, short_sends, slow_closed,
+        conflated, dropped, unencodable, joins, joins_refused, leaves, heartbeats, stale, unmatched,
+        to_stream. By label: undecodable, violations (reason), closes (code). Histogram of seconds
+        from publish to last send: fanout_bounds, fanout_buckets (each on its own), fanout_sum,
+        fanout_count.
+        """
+
+# The codecs as functions; refs and topics are JSON text, payloads JSON bytes. ValueError carries the
+# reason's label.
+
+def decode_text(frame: bytes) -> tuple[str, str, str | None, str, str, bytes, bool]:
+    """(join_ref, ref, topic or None, topic as JSON, event, payload, binary)."""
+
+def decode_v1(frame: bytes) -> tuple[str, str, str | None, str, str, bytes, bool]: ...
+def decode_binary(frame: bytes) -> tuple[str, str, str | None, str, str, bytes, bool]: ...
+def encode_text_push(join_ref: str, topic: str, event: str, payload: bytes) -> bytes: ...
+def encode_text_reply(
+    join_ref: str, reference: str, topic_json: str, status: str, response: bytes
+) -> bytes: ...
+def encode_text_broadcast(topic: str, event: str, payload: bytes) -> bytes: ...
+def encode_v1_broadcast(topic: str, event: str, payload: bytes) -> bytes: ...
+def encode_v1_reply(reference: str, topic_json: str, status: str, response: bytes) -> bytes: ...
+def encode_binary_push(join_ref: str, topic: str, event: str, data: bytes) -> bytes: ...
+def encode_binary_reply(
+    join_ref: str, reference: str, topic: str, status: str, data: bytes
+) -> bytes: ...
+def encode_binary_broadcast(topic: str, event: str, data: bytes) -> bytes: ...
+def read_varuint(data: bytes) -> tuple[int, int]:
+    """(value, bytes taken) of a lib0 varUint."""
+
+def write_varuint(value: int) -> bytes: ...
+def unwrap_combined(frame: bytes) -> tuple[str, bytes, str | None, int | None]:
+    """(kind, data, symbol, event time in ms) of an upstream frame; kind is the event's type, answer or refusal."""
+
+_C_API: Any

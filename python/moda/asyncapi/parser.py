@@ -1,0 +1,319 @@
+"""A tree into channels, messages and operations, with an error that names the place where it is none.
+
+Checked is what moda relies on. The official JSON schema is stricter about what moda has no use for, and
+is not needed at run time: the tests hold moda's own document to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from moda.asyncapi import address as addresses
+from moda.asyncapi import policy as policies
+from moda.asyncapi import rewrite
+from moda.asyncapi.fault import DocumentError, listed, nearest, shown
+from moda.asyncapi.model import Channel, Document, Message, Operation
+from moda.asyncapi.pointer import at, follow, lookup
+
+_DRAFT_07 = re.compile(
+    r"application/(?:vnd\.aai\.asyncapi(?:\+json|\+yaml)?(?:;\s*version=[0-9.]+)?"
+    r"|schema(?:\+json|\+yaml)(?:;\s*version=draft-07)?)\Z"
+)
+_JSON = re.compile(r"(?:application/json|[\w.+-]+/[\w.+-]+\+json|text/json)(?:\s*;.*)?\Z")
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A channel while its operations are being read. ``place`` is where it stands, ``pointer`` what names it."""
+
+    id: str
+    pointer: str
+    place: str
+    body: dict[str, Any]
+    messages: dict[str, Message]
+    places: dict[str, str]
+    inbound: dict[str, Message]
+    outbound: dict[str, Message]
+    directed: bool
+
+
+class Parser:
+    """Reads one tree, once. ``warnings`` grow while it does."""
+
+    def __init__(self, root: rewrite.Tree, source: str, warnings: list[str]) -> None:
+        self.root = root
+        self.source = source
+        self.warnings = warnings
+        self.default_type = root.get("defaultContentType", "application/json")
+
+    def document(self) -> Document:
+        """The whole document. Raises DocumentError at the first thing that is wrong."""
+        drafts = [self.draft(name, value) for name, value in self.root.get("channels", {}).items()]
+        known = {draft.id: draft for draft in drafts}
+        operations = tuple(
+            self.operation(name, value, known)
+            for name, value in self.root.get("operations", {}).items()
+        )
+        channels = [self.finish(draft) for draft in drafts]
+        shapes: dict[str, Channel] = {}
+        for channel in channels:
+            if channel is None:
+                continue
+            other = shapes.setdefault(channel.address.shape, channel)
+            if other is not channel:
+                raise DocumentError(
+                    self.source,
+                    at(channel.pointer, "address"),
+                    f"channels {shown(other.id)} ({other.address.template}) and {shown(channel.id)}"
+                    f" ({channel.address.template}) have one address; accepted: one channel per address",
+                )
+        return Document(
+            self.source, self.root, tuple(shapes.values()), operations, tuple(self.warnings)
+        )
+
+    def wrong(self, where: str, problem: str) -> DocumentError:
+        return DocumentError(self.source, where, problem)
+
+    def object(self, value: Any, where: str, what: str) -> tuple[str, dict[str, Any]]:
+        place, node = follow(self.root, value, self.source, where)
+        if not isinstance(node, dict):
+            raise self.wrong(where, f"{what} received {shown(node)}; accepted: an object")
+        return place, node
+
+    # -- channels
+
+    def draft(self, name: str, value: Any) -> _Draft:
+        pointer = at("#/channels", name)
+        place, body = self.object(value, pointer, f"channel {shown(name)}")
+        _, held = self.object(
+            body.get("messages", {}), at(place, "messages"), f"messages of channel {shown(name)}"
+        )
+        messages = {
+            key: self.message(key, item, at(pointer, "messages", key), name)
+            for key, item in held.items()
+        }
+        places = {message.pointer: key for key, message in messages.items()}
+        return _Draft(name, pointer, place, body, messages, places, {}, {}, False)
+
+    def finish(self, draft: _Draft) -> Channel | None:
+        template = draft.body.get("address")
+        if template is None:
+            self.warnings.append(
+                f"{self.source}: {draft.pointer}: the channel has no address, so no topic reaches it"
+            )
+            return None
+        where = at(draft.pointer, "address")
+        if not isinstance(template, str):
+            raise self.wrong(
+                where,
+                f"the address received {shown(template)}; accepted: a string such as room:{{id}}",
+            )
+        address = addresses.parse(template, self.enums(draft), source=self.source, where=where)
+        for name in self.parameters(draft):
+            if name not in address.parameters:
+                raise self.wrong(
+                    at(draft.pointer, "parameters", name),
+                    f"channel {shown(draft.id)}: the address {shown(template)} has no parameter {shown(name)}"
+                    f"{nearest(name, address.parameters)}; accepted: {addresses.known_parameters(address)}",
+                )
+        policy = policies.parse(
+            draft.body.get("x-moda"),
+            source=self.source,
+            where=at(draft.pointer, "x-moda"),
+            channel=draft.id,
+        )
+        if policy.key is not None and policy.delivery != "latest":
+            self.warnings.append(
+                f"{self.source}: {draft.pointer}/x-moda/key: only delivery: latest keeps the newest per key;"
+                f" delivery is {policy.delivery}"
+            )
+        every = tuple(draft.messages.values())
+        return Channel(
+            id=draft.id,
+            pointer=draft.pointer,
+            address=address,
+            messages=MappingProxyType(draft.messages),
+            inbound=tuple(draft.inbound.values()) if draft.directed else every,
+            outbound=tuple(draft.outbound.values()) if draft.directed else every,
+            directed=draft.directed,
+            policy=policy,
+            body=draft.body,
+        )
+
+    def parameters(self, draft: _Draft) -> dict[str, Any]:
+        where = at(draft.place, "parameters")
+        return self.object(
+            draft.body.get("parameters", {}), where, f"parameters of channel {shown(draft.id)}"
+        )[1]
+
+    def enums(self, draft: _Draft) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for name, value in self.parameters(draft).items():
+            where, body = self.object(
+                value, at(draft.place, "parameters", name), f"parameter {shown(name)}"
+            )
+            values = body.get("enum")
+            if values is not None:
+                if (
+                    not isinstance(values, list)
+                    or not values
+                    or not all(isinstance(v, str) and v for v in values)
+                ):
+                    raise self.wrong(
+                        at(where, "enum"),
+                        f"channel {shown(draft.id)}: parameter {shown(name)} received {shown(values)};"
+                        " accepted: a list of non-empty strings",
+                    )
+                found[name] = tuple(values)
+            default = body.get("default")
+            if default is not None and (
+                not isinstance(default, str) or default not in (values or [default])
+            ):
+                raise self.wrong(
+                    at(where, "default"),
+                    f"channel {shown(draft.id)}: parameter {shown(name)} received {shown(default)};"
+                    f" accepted: {listed(values) if values else 'a string'}",
+                )
+        return found
+
+    # -- messages
+
+    def message(self, key: str, value: Any, where: str, channel: str) -> Message:
+        place, body = self.object(value, where, f"channel {shown(channel)}: message {shown(key)}")
+        traits = body.get("traits", [])
+        if not isinstance(traits, list):
+            raise self.wrong(at(place, "traits"), f"received {shown(traits)}; accepted: a list")
+        stated = body
+        for index, trait in reversed(list(enumerate(traits))):
+            laid = self.object(trait, at(place, "traits", index), "a message trait")[1]
+            body = rewrite.merge_patch(laid, body)
+        event = body.get("name", key)
+        if not isinstance(event, str) or not event:
+            raise self.wrong(
+                at(place, "name"),
+                f"channel {shown(channel)}: the name of message {shown(key)} received {shown(event)};"
+                " accepted: the event it travels as",
+            )
+        kind = body.get("contentType", self.default_type)
+        if not isinstance(kind, str) or "/" not in kind:
+            raise self.wrong(
+                at(place, "contentType"),
+                f"channel {shown(channel)}: message {shown(key)} received {shown(kind)};"
+                " accepted: a media type such as application/json",
+            )
+        binary = not _JSON.match(kind)
+        payload = self.payload(body, place, channel, key, binary) if "payload" in stated else None
+        return Message(key, event, where, payload, kind, binary, MappingProxyType(body))
+
+    def payload(
+        self, body: Mapping[str, Any], place: str, channel: str, key: str, binary: bool
+    ) -> str:
+        pointer = at(place, "payload")
+        _, schema = follow(self.root, body["payload"], self.source, pointer)
+        if not isinstance(schema, dict) or "schemaFormat" not in schema or "schema" not in schema:
+            return pointer
+        found = schema["schemaFormat"]
+        if not binary and not (isinstance(found, str) and _DRAFT_07.match(found)):
+            raise self.wrong(
+                at(pointer, "schemaFormat"),
+                f"channel {shown(channel)}: message {shown(key)} received {shown(found)}; accepted:"
+                " application/vnd.aai.asyncapi;version=3.0.0 or application/schema+json;version=draft-07",
+            )
+        place, _ = follow(self.root, body["payload"], self.source, pointer)
+        return at(place, "schema")
+
+    # -- operations
+
+    def operation(self, name: str, value: Any, known: Mapping[str, _Draft]) -> Operation:
+        where = at("#/operations", name)
+        place, body = self.object(value, where, f"operation {shown(name)}")
+        action = body.get("action")
+        if action not in ("send", "receive"):
+            raise self.wrong(
+                at(place, "action"),
+                f"operation {shown(name)} received {shown(action)}; accepted: send, receive",
+            )
+        channel = self.channel_of(body.get("channel"), at(place, "channel"), name, known)
+        channel.directed = True
+        messages = self.chosen(body, place, channel, name)
+        toward = channel.inbound if action == "receive" else channel.outbound
+        toward.update({key: channel.messages[key] for key in messages})
+        replies: tuple[str, ...] = ()
+        answering: _Draft | None = None
+        if body.get("reply") is not None:
+            inside, reply = self.object(
+                body["reply"], at(place, "reply"), f"reply of operation {shown(name)}"
+            )
+            answering = channel
+            if reply.get("channel") is not None:
+                answering = self.channel_of(reply["channel"], at(inside, "channel"), name, known)
+            answering.directed = True
+            if "messages" in reply or answering is not channel:
+                replies = self.chosen(reply, inside, answering, name)
+            back = answering.outbound if action == "receive" else answering.inbound
+            back.update({key: answering.messages[key] for key in replies})
+        return Operation(
+            name, action, channel.id, messages, answering.id if answering else None, replies, body
+        )
+
+    def channel_of(
+        self, value: Any, where: str, operation: str, known: Mapping[str, _Draft]
+    ) -> _Draft:
+        ref = value.get("$ref") if isinstance(value, dict) else None
+        if ref is None:
+            raise self.wrong(
+                where,
+                f"operation {shown(operation)} received {shown(value)}; accepted: a $ref to a channel, #/channels/…",
+            )
+        target, _ = lookup(self.root, ref, self.source, where)
+        for draft in known.values():
+            if target in (draft.pointer, draft.place):
+                return draft
+        raise self.wrong(
+            where,
+            f"operation {shown(operation)} received {shown(ref)}; accepted: a channel of this document:"
+            f" {listed(draft.pointer for draft in known.values())}",
+        )
+
+    def chosen(
+        self, body: Mapping[str, Any], where: str, channel: _Draft, operation: str
+    ) -> tuple[str, ...]:
+        """The messages an operation or a reply speaks of: those it lists, or every one of its channel."""
+        items = body.get("messages")
+        if items is None:
+            return tuple(channel.messages)
+        if not isinstance(items, list):
+            raise self.wrong(
+                at(where, "messages"), f"received {shown(items)}; accepted: a list of $ref"
+            )
+        found = []
+        for index, item in enumerate(items):
+            inside = at(where, "messages", index)
+            ref = item.get("$ref") if isinstance(item, dict) else None
+            key = None
+            if ref is not None:
+                key = channel.places.get(lookup(self.root, ref, self.source, inside)[0])
+                target, _ = follow(self.root, item, self.source, inside)
+                if key is None:
+                    key = next(
+                        (name for name in channel.messages if self.home(channel, name) == target),
+                        None,
+                    )
+            if key is None:
+                raise self.wrong(
+                    inside,
+                    f"operation {shown(operation)} received {shown(ref if ref is not None else item)};"
+                    f" accepted: a message of channel {shown(channel.id)}: {listed(channel.places)}",
+                )
+            found.append(key)
+        return tuple(found)
+
+    def home(self, channel: _Draft, key: str) -> str:
+        """Where a channel's message really stands, for a reference that skips the channel."""
+        return follow(
+            self.root, {"$ref": channel.messages[key].pointer}, self.source, channel.pointer
+        )[0]

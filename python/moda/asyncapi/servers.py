@@ -1,0 +1,85 @@
+"""moda's own document as this server serves it: under its own address, with the channels it has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from moda.asyncapi import rewrite
+from moda.asyncapi.document import OWN, Document, parse
+from moda.asyncapi.source import read
+from moda.errors import ConfigurationError
+
+PLACEHOLDER = "gateway"
+"""The server of ``moda.asyncapi.yaml`` that the configured ones take the place of."""
+
+EVERY_INTERFACE = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 (compared with, never bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One socket mount as clients reach it.
+
+    ``path`` is the mount (``/socket``); the document says ``/socket/websocket``. A ``host`` that means
+    every interface is written ``localhost``, since no client can connect to it. ``auth`` is whether a token
+    is needed: "required" adds the security scheme to the server.
+    """
+
+    host: str = "localhost"
+    port: int = 4001
+    secure: bool = False
+    path: str = "/socket"
+    name: str = PLACEHOLDER
+    auth: Literal["off", "optional", "required"] = "off"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65_535:
+            raise ConfigurationError(f"a server's port received {self.port}; accepted: 1 to 65535")
+        if not self.path.startswith("/"):
+            raise ConfigurationError(
+                f"a server's path received {self.path!r}; accepted: /socket or the like"
+            )
+
+    def described(self) -> dict[str, Any]:
+        """The AsyncAPI Server Object."""
+        host = "localhost" if self.host in EVERY_INTERFACE else self.host
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        server: dict[str, Any] = {
+            "host": f"{host}:{self.port}",
+            "pathname": f"{self.path.rstrip('/')}/websocket",
+            "protocol": "wss" if self.secure else "ws",
+            "title": "Phoenix WebSocket",
+        }
+        if self.auth == "required":
+            server["security"] = [{"$ref": "#/components/securitySchemes/socketToken"}]
+        return server
+
+
+def own(servers: Sequence[Server] = (), without: Collection[str] = ()) -> Document:
+    """moda's own document.
+
+    ``servers`` are the configured socket mounts (none: the document's default, ``localhost:4001``), with names
+    of their own. ``without`` names addresses that this server does not serve, such as ``chart:prices``
+    with the market switched off; what only they used goes with them. ConfigurationError for two servers
+    of one name, or an address that is not moda's.
+    """
+    name, root = read(OWN)
+    known = [channel["address"] for channel in root["channels"].values()]
+    for address in without:
+        if address not in known:
+            raise ConfigurationError(f"without received {address!r}; accepted: {', '.join(known)}")
+    root = rewrite.without(root, without)
+    if servers:
+        names = [server.name for server in servers]
+        if len(set(names)) != len(names):
+            raise ConfigurationError(
+                f"servers received the names {', '.join(names)}; accepted: each name once"
+            )
+        root = deepcopy(root)
+        root["servers"] = {server.name: server.described() for server in servers}
+        for channel in root["channels"].values():
+            channel["servers"] = [{"$ref": f"#/servers/{name}"} for name in names]
+    return parse(root, name)

@@ -1,0 +1,153 @@
+"""The hub as Python sees it: payloads become bytes here, once, and Rust does the rest.
+
+Everything runs on the thread of one event loop. :meth:`Hub.publish` costs one encoding and no
+Python per subscriber; the frames leave at the end of the loop turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from moda._core import Hub as Core
+from moda.message import Raw
+
+__all__ = ["Hub", "encode", "encode_response"]
+
+SWEEP_SECONDS = 5.0
+"""How often silent connections are looked for: an idle limit is kept to within this."""
+
+Listener = Callable[[str, bytes, bool], None]
+"""Called with event, payload and whether it is binary, in the publisher's turn."""
+
+
+def encode(payload: Any) -> tuple[bytes, bool]:
+    """A payload's bytes, and whether they are binary.
+
+    >>> encode({"n": 1})
+    (b'{"n":1}', False)
+    >>> encode(b"\\x00")
+    (b'\\x00', True)
+
+    Raises TypeError for anything but a mapping, :class:`~moda.message.Raw` or bytes: the wire
+    knows no other payload (Phoenix raises here, too).
+    """
+    if type(payload) is dict:
+        return orjson.dumps(payload), False
+    if isinstance(payload, Raw):
+        return payload.json, False
+    if isinstance(payload, bytes):
+        return payload, True
+    if isinstance(payload, bytearray | memoryview):
+        return bytes(payload), True
+    if isinstance(payload, Mapping):
+        return orjson.dumps(dict(payload)), False
+    raise TypeError(
+        f"a payload is a dict, Raw(json bytes) or bytes (a binary frame), got {type(payload).__name__}"
+    )
+
+
+def encode_response(response: Any) -> tuple[bytes, bool]:
+    """A reply's response: any JSON value (None is ``{}``), Raw or bytes."""
+    if response is None:
+        return b"{}", False
+    if isinstance(response, Raw | bytes | bytearray | memoryview):
+        return encode(response)
+    return orjson.dumps(response), False
+
+
+class Hub:
+    """Topics and who hears them. ``core`` is the engine, for the wire alone."""
+
+    def __init__(self, *, outbox_bytes: int = 1 << 20, log_bytes: int = 64 << 20) -> None:
+        # An epoch no earlier process had: offsets are only comparable within one.
+        self.core = Core(epoch=time.time_ns() // 1000, outbox_bytes=outbox_bytes, log_bytes=log_bytes)
+        self._listeners: dict[str, list[Listener]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def start(
+        self,
+        joins: Callable[..., object | None],
+        complaints: Callable[[int, int, str], None],
+    ) -> None:
+        """Binds the hub to the running loop. ``joins`` decides joins, ``complaints`` hears why clients were closed."""
+        loop = asyncio.get_running_loop()
+        self.core.attach(loop.call_soon, joins, complaints)
+        self._sweep(loop)
+
+    def stop(self) -> None:
+        """Lets the loop go. Connections still open are the caller's to close, before."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        self.core.detach()
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.core.sweep()
+        self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+
+    def publish(
+        self,
+        topic: str,
+        event: str,
+        payload: Any,
+        *,
+        key: str | None = None,
+        exclude: int = 0,
+    ) -> None:
+        """Sends one event to every subscriber of ``topic``.
+
+        ``key`` is what a ``latest`` topic conflates by. Raises TypeError for a payload that is
+        neither mapping, Raw nor bytes, and ValueError when topic or event are too long for a
+        binary frame (255 bytes).
+        """
+        data, binary = encode(payload)
+        intercepting = self.core.publish(topic, event, data, binary, key, exclude)
+        if intercepting is not None:
+            for handle in intercepting:
+                handle.outgoing(event, data, binary)
+        if self._listeners:
+            for listener in tuple(self._listeners.get(topic, ())):
+                listener(event, data, binary)
+
+    def listen(self, topic: str, listener: Listener) -> Callable[[], None]:
+        """Hears a topic from inside the process, as a user would from outside. Returns the way to stop."""
+        self._listeners.setdefault(topic, []).append(listener)
+
+        def stop() -> None:
+            heard = self._listeners.get(topic)
+            if heard is not None and listener in heard:
+                heard.remove(listener)
+                if not heard:
+                    del self._listeners[topic]
+
+        return stop
+
+    def subscribers(self, topic: str) -> int:
+        """How many channels are joined to a topic on this node."""
+        return self.core.subscribers(topic)
+
+    def connections(self) -> int:
+        """How many connections are open."""
+        return self.core.connections()
+
+    def disconnect(self, socket_id: str) -> int:
+        """Closes every connection with that socket id (1001) and says how many."""
+        return self.core.disconnect(socket_id)
+
+    def close_some(self, most: int, code: int, reason: str = "") -> int:
+        """Says goodbye to at most ``most`` open connections; returns how many. 0 means none is left."""
+        return self.core.close_some(most, code, reason)
+
+    def stats(self) -> dict[str, Any]:
+        """The engine's counters; ``moda/_core.pyi`` names them."""
+        return self.core.stats()
+
+    async def drained(self) -> None:
+        """Returns once everything published so far has been handed to the sockets: the publisher's brake."""
+        while self.core.pending():
+            await asyncio.sleep(0)

@@ -1,0 +1,219 @@
+"""Plain HTTP: who answers which path, and what every answer carries.
+
+In this order: a page held in memory (console, docs, AsyncAPI); moda's own API (Litestar); the
+application the operator mounted; else 404. A mounted application gets every path moda does not
+serve, and its lifespan events; moda adds a request id to its answers and nothing else.
+
+Errors of our own are JSON: ``{"error": {"status", "message", "request_id"}}``, with ``extra`` where
+there is something to correct.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from moda.serve.api import litestar_app
+from moda.serve.docs import STYLE
+from moda.serve.face import API, Face, error_body
+from moda.serve.pages import (
+    SECURITY_HEADERS,
+    App,
+    Message,
+    Page,
+    Receive,
+    Scope,
+    Send,
+    console_missing,
+    load_files,
+    page_of_file,
+    serve_page,
+)
+
+__all__ = ["build_face"]
+
+_log = structlog.get_logger("moda.http")
+
+_LITESTAR_404 = f"{API}/{{path:str}}"
+"""A page of Litestar's for wrong addresses below its documents; ours says the same in JSON."""
+
+_ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
+
+
+def build_face(face: Face) -> App:
+    """The one ASGI application of the port."""
+    app: App = _Dispatcher(face)
+    if face.latency is not None:
+        from moda.serve.metrics import MeasuredApp
+
+        app = MeasuredApp(app, face.latency)
+    return app
+
+
+class _Ids:
+    """Request ids: eight random bytes per process and a counter.
+
+    One of ours is never mistaken for another's.
+    """
+
+    __slots__ = ("_count", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(5).hex()
+        self._count = 0
+
+    def next(self) -> str:
+        self._count += 1
+        return f"{self._prefix}-{self._count:x}"
+
+
+class _Dispatcher:
+    """See the head of this file."""
+
+    def __init__(self, face: Face) -> None:
+        self._mounted = face.mounted
+        self._litestar: App = litestar_app(face)  # type: ignore[assignment]  # its scope type is its own
+        self._ids = _Ids()
+        self._makers: dict[str, Callable[[], Page]] = {
+            f"{API}/docs.css": lambda: Page.of(STYLE.encode(), "text/css; charset=utf-8")
+        }
+        for path, make in face.pages.items():
+            self._makers[path] = _maker(make)
+        if face.console is not None:
+            files = load_files(face.console)
+            for path, file in files.items():
+                self._makers.setdefault(path, _file_maker(file))
+            if not files:
+                self._makers.setdefault("/", _missing_maker(face.console))
+        self._made: dict[str, Page] = {}
+        exact, patterns = own_paths(self._litestar)
+        self._exact = exact
+        self._patterns = patterns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif self._mounted is not None:
+            await self._mounted(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Our own start and stop are the server's; these events are the mounted application's."""
+        if self._mounted is not None:
+            await self._mounted(scope, receive, send)
+            return
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = self._identify(scope)
+        bind_contextvars(request_id=request_id)
+        path: str = scope["path"]
+        started = False
+        ours = True
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = dressed(message.get("headers", ()), request_id, ours)
+            await send(message)
+
+        try:
+            if path in self._makers:
+                scope["path_template"] = path
+                await serve_page(self._page(path), scope, sending)
+            elif path in self._exact or any(pattern.fullmatch(path) for pattern in self._patterns):
+                await self._litestar(scope, receive, sending)
+            elif self._mounted is not None:
+                ours = False
+                await self._mounted(scope, receive, sending)
+            else:
+                await send_error(sending, 404, f"nothing is served at {path}", request_id)
+        except Exception:
+            if started:
+                raise
+            _log.exception("http.failed", path=path)
+            await send_error(sending, 500, "internal error", request_id)
+
+    def _identify(self, scope: Scope) -> str:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _ID.fullmatch(value):
+                request_id = value.decode("ascii")
+                break
+        else:
+            request_id = self._ids.next()
+        scope["moda.request_id"] = request_id
+        return str(request_id)
+
+    def _page(self, path: str) -> Page:
+        page = self._made.get(path)
+        if page is None:
+            page = self._made[path] = self._makers[path]()
+        return page
+
+
+def _maker(make: Callable[[], tuple[bytes, str]]) -> Callable[[], Page]:
+    return lambda: Page.of(*make())
+
+
+def _file_maker(file: Path) -> Callable[[], Page]:
+    return lambda: page_of_file(file)
+
+
+def _missing_maker(folder: Path) -> Callable[[], Page]:
+    return lambda: console_missing(folder)
+
+
+def own_paths(app: Any) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """The paths Litestar has handlers for: plain ones, and expressions where parameters are."""
+    exact: set[str] = set()
+    patterns: list[re.Pattern[str]] = []
+    for route in app.routes:
+        if route.path == _LITESTAR_404:
+            continue
+        parts = [
+            re.escape(part) if isinstance(part, str) else (".+" if part.type is Path else "[^/]+")
+            for part in route.path_components
+        ]
+        if all(isinstance(part, str) for part in route.path_components):
+            exact.add(route.path)
+        else:
+            patterns.append(re.compile("/" + "/".join(parts)))
+    return frozenset(exact), tuple(patterns)
+
+
+def dressed(
+    headers: Sequence[tuple[bytes, bytes]], request_id: str, ours: bool
+) -> list[tuple[bytes, bytes]]:
+    """An answer's headers with the request id and, on our own answers, the security headers they
+    lack.
+    """
+    result = list(headers)
+    present = {name.lower() for name, _ in result}
+    if b"x-request-id" not in present:
+        result.append((b"x-request-id", request_id.encode()))
+    if ours:
+        result.extend(header for header in SECURITY_HEADERS if header[0] not in present)
+    return result
+
+
+async def send_error(send: Send, status: int, message: str, request_id: str) -> None:
+    """Answers with an error outside of Litestar."""
+    assert HTTPStatus(status)
+    body = msgspec.json.encode(error_body(status, message, request_id))
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,233 @@
+"""What would go wrong, said before it does, each with the command that fixes it.
+
+``moda check`` prints all findings; ``moda serve`` refuses to start on a fatal one and logs the
+others. Each check is a plain function of what it looks at.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from moda.errors import ConfigurationError
+from moda.serve.tls import TlsOptions, server_context
+
+__all__ = [
+    "Finding",
+    "check_console",
+    "check_database",
+    "check_descriptors",
+    "check_port",
+    "check_tls",
+    "raise_descriptor_limit",
+]
+
+RESERVED_DESCRIPTORS = 256
+"""Kept free of client connections: log files, the database, the upstreams, HTTP keep-alives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's outcome. ``fix`` is a command or an edit; empty when there is nothing to do."""
+
+    name: str
+    level: Literal["ok", "warning", "fatal"]
+    message: str
+    fix: str = ""
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Raises this process's soft limit of open files towards ``wanted``, as far as the hard limit
+    lets. Returns the limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    target = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if target > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        return target
+    return soft
+
+
+def check_descriptors(max_connections: int, limit: int) -> Finding:
+    """Whether ``limit`` open files suffice for the sockets and for what else is open."""
+    needed = max_connections + RESERVED_DESCRIPTORS
+    if limit >= needed:
+        return Finding(
+            "descriptors",
+            "ok",
+            f"{limit} open files allowed, {needed} needed for {max_connections} connections",
+        )
+    return Finding(
+        "descriptors",
+        "warning",
+        f"{limit} open files allowed, but WS_MAX_CONNECTIONS={max_connections} needs {needed}: "
+        f"connections beyond {max(0, limit - RESERVED_DESCRIPTORS)} are refused",
+        f"ulimit -n {needed} (systemd: LimitNOFILE={needed}), "
+        f"or WS_MAX_CONNECTIONS={max(1, limit - RESERVED_DESCRIPTORS)}",
+    )
+
+
+def check_port(host: str, port: int) -> Finding:
+    """Whether the address can be listened on, and if not, who has it."""
+    if port == 0:
+        return Finding("port", "ok", "any free port")
+    try:
+        addresses = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        return Finding(
+            "port",
+            "fatal",
+            f"HOST={host!r} is no address of this machine ({error.strerror})",
+            "HOST=127.0.0.1",
+        )
+    for family, kind, protocol, _, address in addresses:
+        try:
+            probe = socket.socket(family, kind, protocol)
+        except OSError:
+            continue  # a family this machine does not speak
+        with probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind(address)
+                probe.listen(1)
+            except OSError as error:
+                return _port_finding(host, port, error)
+    return Finding("port", "ok", f"{host or '*'}:{port} is free")
+
+
+def _port_finding(host: str, port: int, error: OSError) -> Finding:
+    if error.errno == errno.EADDRINUSE:
+        holder = listener_of(port)
+        who = f" by {holder[1]} (pid {holder[0]})" if holder else ""
+        stop = f"kill {holder[0]}, or " if holder else ""
+        return Finding(
+            "port", "fatal", f"port {port} is in use{who}", f"{stop}PORT={port + 1} moda serve"
+        )
+    if error.errno == errno.EACCES:
+        return Finding(
+            "port",
+            "fatal",
+            f"port {port} needs privileges this user has not",
+            "PORT=4001 behind a proxy, or setcap cap_net_bind_service=+ep on the Python binary",
+        )
+    return Finding(
+        "port", "fatal", f"{host}:{port} cannot be listened on: {error.strerror}", "HOST=127.0.0.1"
+    )
+
+
+def listener_of(port: int) -> tuple[int, str] | None:
+    """Process id and command of whoever listens on a TCP port, if this user may know.
+
+    Linux; elsewhere None.
+    """
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return None
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            held = any(str(link.readlink()) in inodes for link in (process / "fd").iterdir())
+            if held:
+                words = (
+                    (process / "cmdline")
+                    .read_bytes()
+                    .replace(b"\0", b" ")
+                    .decode("utf-8", "replace")
+                    .split()
+                )
+                return int(process.name), " ".join(words[:3]) or "?"
+        except OSError:
+            continue  # gone, or another user's
+    return None
+
+
+def check_console(folder: Path) -> Finding:
+    """Whether the console was built into this installation."""
+    if (folder / "index.html").is_file():
+        return Finding("console", "ok", f"built, in {folder}")
+    return Finding(
+        "console",
+        "warning",
+        f"not built: no index.html in {folder}",
+        "cd web && npm ci && npm run build",
+    )
+
+
+def check_database(url: str) -> Finding:
+    """Whether a SQLite file can be written.
+
+    Other databases are asked when they are connected to.
+    """
+    scheme, _, rest = url.partition("://")
+    if not scheme.startswith("sqlite"):
+        return Finding("database", "ok", f"{scheme}: reached when it is first needed")
+    path = Path(rest.removeprefix("/"))  # sqlite:///relative, sqlite:////absolute
+    if rest in ("", "/") or ":memory:" in rest:
+        return Finding(
+            "database",
+            "warning",
+            "in memory: nothing survives a restart",
+            "DATABASE_URL=sqlite:///data/moda.db",
+        )
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    target = path if path.exists() else folder
+    if path.is_dir():
+        return Finding(
+            "database",
+            "fatal",
+            f"{path} is a folder, DATABASE_URL names a file",
+            "DATABASE_URL=sqlite:///data/moda.db",
+        )
+    if not os.access(target, os.W_OK):
+        return Finding(
+            "database",
+            "fatal",
+            f"{target} cannot be written by this user",
+            f"chown {os.getuid()} {target}",
+        )
+    if path.exists() and not os.access(path.parent, os.W_OK):
+        return Finding(
+            "database",
+            "fatal",
+            f"{path.parent} cannot be written, SQLite keeps its log beside the file",
+            f"chown {os.getuid()} {path.parent}",
+        )
+    return Finding("database", "ok", f"{path} can be written")
+
+
+def check_tls(options: TlsOptions | None) -> Finding:
+    """Whether certificate and key can be loaded and belong together."""
+    if options is None:
+        return Finding(
+            "tls", "ok", "off: plain HTTP, put a proxy with TLS in front or set MODA_TLS_CERT"
+        )
+    try:
+        server_context(options)
+    except ConfigurationError as error:
+        return Finding(
+            "tls", "fatal", str(error), "MODA_TLS_CERT and MODA_TLS_KEY take PEM files of one pair"
+        )
+    return Finding("tls", "ok", f"certificate {options.certificate} loads")

@@ -1,0 +1,375 @@
+"""Starts, runs and ends the one process: uvloop, one listening port, signals, drain.
+
+Of uvicorn we use the HTTP protocol, its configuration and its lifespan; its ``Server`` we replace.
+It wakes ten times a second to look at a flag and to write a date, knows nothing of a drain, and
+ends the process by re-raising the signal that asked for a clean exit. Here the loop sleeps until
+there is something to do.
+
+Order of the start: background work, the mounted application's lifespan, then the port; a client
+that can connect finds everything running. The end is the reverse, and it ends by the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
+from typing import Any
+
+import structlog
+import uvloop
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from moda.errors import ConfigurationError
+from moda.serve.door import Door, DoorOptions
+from moda.serve.drain import DrainOptions, drain
+from moda.serve.face import Face
+from moda.serve.front import Front
+from moda.serve.http import build_face
+from moda.serve.plain import PlainHttp
+from moda.serve.preflight import RESERVED_DESCRIPTORS, raise_descriptor_limit
+from moda.serve.tls import TlsOptions, server_context
+from moda.upgrade import Mount
+
+__all__ = ["Plan", "Server", "ServerOptions", "run"]
+
+_log = structlog.get_logger("moda.server")
+
+BACKLOG = 4096
+"""Connections the kernel holds for us between two turns of the loop: ten thousand may arrive at
+once.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where to listen and how to leave.
+
+    ``port`` 0 takes a free one. ``keep_alive`` in seconds, of idle plain HTTP.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4001
+    public_host: str | None = None
+    keep_alive: float = 20.0
+    tls: TlsOptions | None = None
+    door: DoorOptions = field(default_factory=DoorOptions)
+    drain: DrainOptions = field(default_factory=DrainOptions)
+
+
+async def _nothing() -> None:
+    """For a plan without that step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything the server is to run, made by the composition root.
+
+    ``connections`` (open WebSockets) is asked per upgrade. ``close_some(n, code)`` tells up to n
+    connections that were not told yet and returns how many. ``start`` returns when background work
+    runs; ``flush`` when what was accepted is durable; ``stop`` when background work has ended.
+    ``on_refusal(reason)`` and ``on_error(reason)`` count. ``notes`` are lines for the start's
+    message: (label, text).
+    """
+
+    options: ServerOptions
+    face: Face
+    mounts: Sequence[Mount]
+    connections: Callable[[], int]
+    close_some: Callable[[int, int], int]
+    start: Callable[[], Awaitable[None]] = _nothing
+    flush: Callable[[], Awaitable[None]] = _nothing
+    stop: Callable[[], Awaitable[None]] = _nothing
+    on_refusal: Callable[[str], None] = lambda reason: None
+    on_error: Callable[[str], None] = lambda reason: None
+    notes: Sequence[tuple[str, str]] = ()
+
+
+class _State(ServerState):
+    """uvicorn's shared state; a Date header is made when a second has passed and somebody asks."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, value: list[tuple[bytes, bytes]]) -> None:
+        """Set once by the parent's constructor, to nothing."""
+
+
+class Server:
+    """One gateway process.
+
+    ``await start()``, then ``await stop()``; :func:`run` adds signals around both.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.draining = False
+        self.hurry = asyncio.Event()
+        options = plan.options
+        self._state = _State()
+        self._tls = server_context(options.tls) if options.tls else None
+        trusted = [str(network) for network in options.door.trusted.networks]
+        self._config = Config(
+            build_face(replace(plan.face, draining=lambda: self.draining)),
+            http=HttpToolsProtocol,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=bool(trusted),
+            forwarded_allow_ips=trusted,
+            timeout_keep_alive=options.keep_alive,  # type: ignore[arg-type]  # takes a float
+            interface="asgi3",
+        )
+        self._config.load()
+        self._lifespan = self._config.lifespan_class(self._config)
+        self._servers: list[asyncio.Server] = []
+        self.door = self._make_door()
+
+    def _make_door(self) -> Door:
+        plan = self.plan
+        limit = raise_descriptor_limit(plan.options.door.max_connections + RESERVED_DESCRIPTORS)
+        options = plan.options.door
+        sockets = min(options.max_sockets, max(1, limit - RESERVED_DESCRIPTORS // 2))
+        cap = min(options.max_connections, max(1, limit - RESERVED_DESCRIPTORS))
+        if cap < options.max_connections:
+            _log.warning(
+                "descriptors.low",
+                allowed=limit,
+                max_connections=options.max_connections,
+                effective=cap,
+            )
+        door = Door(
+            plan.mounts,
+            replace(options, max_sockets=sockets, max_connections=cap),
+            connections=plan.connections,
+            plain=self._plain,
+            on_refusal=plan.on_refusal,
+            on_error=plan.on_error,
+        )
+        door.sockets = lambda: plan.connections() + len(self._state.connections) + door.waiting
+        return door
+
+    def _plain(self) -> PlainHttp:
+        return PlainHttp(
+            self.door, self._config, self._state, self._lifespan.state, asyncio.get_running_loop()
+        )
+
+    # -- start
+
+    async def start(self) -> None:
+        """Returns when the port listens.
+
+        ConfigurationError if it cannot, or if a start-up step failed.
+        """
+        asyncio.get_running_loop().set_exception_handler(_loop_error)
+        await self.plan.start()
+        await self._lifespan.startup()
+        if self._lifespan.should_exit:
+            await self.plan.stop()
+            raise ConfigurationError("the mounted application failed to start; the log says why")
+        options = self.plan.options
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: Front(self.door),
+                options.host or None,
+                options.port,
+                ssl=self._tls,
+                backlog=BACKLOG,
+                reuse_address=True,
+                ssl_handshake_timeout=options.door.handshake_timeout if self._tls else None,
+            )
+        except OSError as error:
+            await self._lifespan.shutdown()
+            await self.plan.stop()
+            raise ConfigurationError(
+                f"cannot listen on HOST={options.host!r} PORT={options.port}: {error}; "
+                "moda check says who has the port"
+            ) from None
+        self._servers = [server]
+        settle_memory()
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return int(self._servers[0].sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where a person on this machine finds it."""
+        options = self.plan.options
+        host = options.public_host or options.host
+        if host in ("", "0.0.0.0", "::", "127.0.0.1", "::1"):  # noqa: S104  # compared, not bound
+            host = "localhost"
+        if ":" in host:
+            host = f"[{host}]"
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
+
+    def describe(self) -> list[tuple[str, str]]:
+        """The start's message, as (label, text)."""
+        url, face = self.url, self.plan.face
+        socket_url = url.replace("http", "ws", 1)
+        lines = [("gateway", url)]
+        if face.console is not None:
+            lines.append(("console", url + "/"))
+        lines.append(("HTTP API", url + "/api/v1/docs"))
+        if "/asyncapi" in face.pages:
+            lines.append(("WebSocket API", url + "/asyncapi"))
+        lines.extend(("socket", socket_url + mount.path) for mount in self.plan.mounts)
+        lines.append(("health", url + "/health"))
+        if face.exporter is not None:
+            lines.append(("metrics", url + "/metrics"))
+        return [*lines, *self.plan.notes]
+
+    # -- stop
+
+    async def stop(self) -> bool:
+        """Drains and ends; True if all accepted work is durable.
+
+        Returns within the drain's deadline and a second.
+        """
+        options = self.plan.options.drain
+        end = time.monotonic() + options.deadline
+        self.draining = True
+        for server in self._servers:
+            server.close()
+        self.door.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+        _log.info(
+            "drain.started", connections=self.plan.connections(), requests=len(self._state.tasks)
+        )
+        outcome = await drain(
+            options,
+            connections=self.plan.connections,
+            close_some=self.plan.close_some,
+            flush=self.plan.flush,
+            hurry=self.hurry,
+        )
+        # Half a second more for what has to end whatever happens: cancelled, not skipped.
+        remaining = max(0.5, end - time.monotonic())
+        clean = await self._ended(self._requests_done(), remaining, "requests")
+        clean &= await self._ended(
+            self._lifespan.shutdown(), max(0.5, end - time.monotonic()), "lifespan"
+        )
+        clean &= await self._ended(self.plan.stop(), max(0.5, end - time.monotonic()), "stop")
+        _log.info(
+            "drain.complete",
+            told=outcome.told,
+            left=outcome.left,
+            flushed=outcome.flushed,
+            seconds=round(outcome.seconds, 3),
+        )
+        return outcome.flushed and clean
+
+    async def _requests_done(self) -> None:
+        while self._state.tasks and not self.hurry.is_set():
+            await asyncio.wait(list(self._state.tasks), timeout=0.1)
+        for task in list(self._state.tasks):
+            task.cancel()
+
+    async def _ended(self, step: Awaitable[None], seconds: float, name: str) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await step
+        except TimeoutError:
+            _log.error("drain.step_timeout", step=name, seconds=round(seconds, 3))
+            return False
+        except Exception:
+            _log.exception("drain.step_failed", step=name)
+            return False
+        return True
+
+
+def settle_memory() -> None:
+    """Takes what the start made out of the collector's sight and lets it look less often.
+
+    A young collection costs by what was made since the last one, a full one by everything that
+    lives: with 10,000 connections, 40 ms in which nobody is served. Most objects of a connection
+    die by reference count; cycles are left to exceptions and tasks, which are few.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def _loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An error with no task to belong to: logged with its place, as everything else is."""
+    error = context.get("exception")
+    _log.error(
+        "loop.error",
+        message=context.get("message"),
+        exc_info=error if isinstance(error, BaseException) else None,
+    )
+
+
+async def _serve(plan: Plan) -> int:
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        name = signal.Signals(number).name
+        if asked.is_set():
+            _log.warning("server.killed", signal=name)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(128 + number)
+        _log.info("server.stopping", signal=name, again="exits at once")
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    server = Server(plan)
+    await server.start()
+    announce(server)
+    await asked.wait()
+    # If a step blocks the loop itself no timeout of the loop helps: a thread does.
+    watchdog = threading.Timer(plan.options.drain.deadline + 5.0, os._exit, (1,))
+    watchdog.daemon = True
+    watchdog.start()
+    clean = await server.stop()
+    watchdog.cancel()
+    return 0 if clean else 1
+
+
+def announce(server: Server) -> None:
+    """Says where to look: lines for a person at a terminal, one event for a log."""
+    lines = server.describe()
+    if sys.stdout.isatty():
+        width = max(len(label) for label, _ in lines)
+        print(flush=True)
+        for label, text in lines:
+            print(f"  {label:<{width}}  {text}", flush=True)
+        print(flush=True)
+    else:
+        _log.info(
+            "server.started", **{label.lower().replace(" ", "_"): text for label, text in lines}
+        )
+
+
+def run(plan: Plan) -> int:
+    """Runs the gateway until SIGTERM or SIGINT; returns the exit code: 0 clean, 1 if something was
+    left undone.
+
+    ConfigurationError if it cannot start. A second signal ends the process at once.
+    """
+    return uvloop.run(_serve(plan))

@@ -1,0 +1,1 @@
+"""Protocols towards clients: the Phoenix conversation, its handshake, its channels' tasks."""

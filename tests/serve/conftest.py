@@ -1,0 +1,281 @@
+"""A door on loopback, on uvloop as in production, and a client that sees every byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
+from moda.serve.door import DoorOptions
+from moda.serve.face import Face
+from moda.serve.server import Plan, Server, ServerOptions
+from moda.upgrade import Accepted, Mount, Refused, Upgrade
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3: the answer to that key
+
+Answer = Accepted | Refused | None
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+class Echo(WSListener):
+    """The least a session does: echoes messages, answers pings and closes, remembers what happened."""
+
+    def __init__(self, hall: Hall) -> None:
+        self.hall = hall
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        self.hall.open.append(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        payload = frame.get_payload_as_bytes()
+        if frame.msg_type == WSMsgType.PING:
+            transport.send_pong(payload)
+        elif frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+        elif payload == b"crash":
+            raise RuntimeError("secret payload in a message")
+        else:
+            transport.send(frame.msg_type, payload)
+
+    def on_ws_disconnected(self, _: WSTransport) -> None:
+        self.hall.open.remove(self)
+        self.hall.gone.set()
+
+    def pause_writing(self) -> None:
+        self.hall.paused += 1
+
+    def resume_writing(self) -> None:
+        self.hall.resumed += 1
+
+
+@dataclass
+class Hall:
+    """One mount's connections and what it was asked. ``now`` and ``later`` are its decisions."""
+
+    path: str = "/socket/websocket"
+    max_frame_size: int = 1 << 20
+    headers: tuple[tuple[str, str], ...] = ()
+    now: Callable[[Upgrade], Answer] | None = None
+    later: Callable[[Upgrade], Awaitable[Accepted | Refused]] | None = None
+    asked: list[Upgrade] = field(default_factory=list)
+    open: list[Echo] = field(default_factory=list)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    paused: int = 0
+    resumed: int = 0
+    cancelled: bool = False
+
+    def accepted(self) -> Accepted:
+        return Accepted(lambda: Echo(self), self.headers)
+
+    def accept_now(self, upgrade: Upgrade) -> Answer:
+        self.asked.append(upgrade)
+        if self.later is not None:
+            return None
+        return self.now(upgrade) if self.now is not None else self.accepted()
+
+    async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
+        assert self.later is not None
+        try:
+            return await self.later(upgrade)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+    def close_some(self, count: int, code: int) -> int:
+        told = 0
+        for echo in list(self.open):
+            if told < count and not echo.transport.is_close_frame_sent:
+                echo.transport.send_close(code)
+                told += 1
+        return told
+
+
+@dataclass
+class House:
+    """A running server, its first hall, and the reasons it counted."""
+
+    server: Server
+    hall: Hall
+    refusals: list[str]
+    errors: list[str]
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+
+BuildHouse = Callable[..., Awaitable[House]]
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[BuildHouse]:
+    """Builds a server: ``await house(hall, door=DoorOptions(...), face=..., ...)``."""
+    running: list[Server] = []
+
+    async def build(
+        hall: Hall | None = None,
+        *more: Mount,
+        door: DoorOptions | None = None,
+        face: Face | None = None,
+        plan: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> House:
+        hall = hall or Hall()
+        refusals: list[str] = []
+        errors: list[str] = []
+        halls = [hall, *more]
+        server = Server(
+            Plan(
+                ServerOptions(port=0, door=door or DoorOptions(), **options),
+                face or Face("test", dict),
+                halls,
+                connections=lambda: sum(len(one.open) for one in halls if isinstance(one, Hall)),
+                close_some=hall.close_some,
+                on_refusal=refusals.append,
+                on_error=errors.append,
+                **(plan or {}),
+            )
+        )
+        await server.start()
+        running.append(server)
+        return House(server, hall, refusals, errors)
+
+    yield build
+    for server in running:
+        server.hurry.set()
+        await server.stop()
+
+
+@dataclass
+class Response:
+    """An HTTP answer as it came."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+
+class Client:
+    """A TCP connection that writes what it is told and reads answers and frames."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def response(self) -> Response:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.strip().split("\r\n")
+        headers = []
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers.append((name.strip().lower(), value.strip()))
+        answer = Response(int(first.split()[1]), headers, b"")
+        length = answer.header("content-length")
+        if length:
+            answer.body = await self.reader.readexactly(int(length))
+        elif answer.header("transfer-encoding") == "chunked":
+            while size := int(await self.reader.readline(), 16):
+                answer.body += (await self.reader.readexactly(size + 2))[:-2]
+            await self.reader.readline()
+        return answer
+
+    async def upgrade(self, target: str = "/socket/websocket", *extra: str, **changed: str | None) -> Response:
+        await self.send(request(target, *extra, **changed))
+        return await self.response()
+
+    async def frame(self) -> tuple[int, bytes]:
+        """The next frame: opcode and payload."""
+        first, second = await self.reader.readexactly(2)
+        assert not second & 0x80, "a server masks nothing"
+        length = second
+        if length == 126:
+            length = int.from_bytes(await self.reader.readexactly(2), "big")
+        elif length == 127:
+            length = int.from_bytes(await self.reader.readexactly(8), "big")
+        return first & 0x0F, await self.reader.readexactly(length)
+
+    async def ended(self) -> bytes:
+        """What comes until the server closes."""
+        return await self.reader.read()
+
+    async def close(self) -> None:
+        self.writer.close()
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., Awaitable[Client]]]:
+    """Opens clients: ``await connect(port)``; closes them at the end."""
+    clients: list[Client] = []
+
+    async def open_client(port: int, **options: Any) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 22, **options))
+        clients.append(client)
+        return client
+
+    yield open_client
+    for client in clients:
+        client.writer.close()
+
+
+def request(target: str = "/socket/websocket", *extra: str, **changed: str | None) -> bytes:
+    """An upgrade request. ``changed`` replaces (or with None removes) one of the usual headers."""
+    headers: dict[str, str | None] = {
+        "host": "localhost:4001",
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec_websocket_version": "13",
+        "sec_websocket_key": KEY,
+    }
+    headers.update(changed)
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None]
+    return "\r\n".join([f"GET {target} HTTP/1.1", *lines, *extra, "", ""]).encode("latin-1")
+
+
+def frame(payload: bytes, opcode: int = 1, *, fin: bool = True) -> bytes:
+    """A client's frame, masked with zeros so that a test can read it."""
+    size = len(payload)
+    if size < 126:
+        length = bytes((0x80 | size,))
+    elif size < 65536:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = b"\xff" + size.to_bytes(8, "big")
+    return bytes(((0x80 if fin else 0) | opcode,)) + length + b"\0\0\0\0" + payload
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for something that no event tells; the test's own timeout bounds it."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def close_code(payload: bytes) -> int:
+    return int.from_bytes(payload[:2], "big")
+
+
+def get(path: str, *headers: str, method: str = "GET") -> bytes:
+    """A plain request."""
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: localhost", *headers, "", ""]).encode()
+
+
+def joined(parts: Iterable[bytes]) -> bytes:
+    return b"".join(parts)
