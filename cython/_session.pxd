@@ -6,7 +6,7 @@ Bytes in: picows parses a frame in C and calls `on_ws_frame`, which hands pointe
 """
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from picows.picows cimport MemoryBuffer, WSFrame, WSListener, WSTransport
 
 # Must match `struct Api` in rust/python/src/capi.rs.
@@ -18,6 +18,42 @@ cdef struct moda_api:
     int version
     frame_function frame
 
+cdef extern from *:
+    """
+    #include <Python.h>
+    #include <stdint.h>
+    /* picows 2.3.1, class WSProtocol, in its order of declaration. Not part of its .pxd, so what is
+       read through it is guarded twice: the class must have this size, and the read buffer's field
+       must hold a MemoryBuffer. */
+    struct picows_protocol {
+        PyObject_HEAD
+        void *vtable;
+        PyObject *transport, *listener, *listener_factory, *host_port, *ws_path, *logger;
+        int log_debug_enabled, is_client_side, disconnect_on_exception;
+        PyObject *disconnect_exception, *loop;
+        PyObject *handshake_timeout, *handshake_timeout_handle, *handshake_complete_future;
+        Py_ssize_t http_max_size;
+        PyObject *websocket_key_b64;
+        Py_ssize_t max_frame_size;
+        int enable_auto_pong, enable_auto_ping;
+        PyObject *auto_ping_idle_timeout, *auto_ping_reply_timeout;
+        int auto_ping_strategy;
+        PyObject *auto_ping_loop_task;
+        double last_data_time;
+        PyObject *extra_headers;
+        int state;
+        PyObject *read_buffer;
+        Py_ssize_t new_data_start_pos, curr_state_start_pos, curr_frame_start_pos;
+        Py_ssize_t payload_length, payload_start_pos;
+        int msg_type;
+        uint32_t mask;
+        uint8_t fin, rsv1, rsv2, rsv3, has_mask, payload_length_flag;
+    };
+    """
+    cdef struct picows_protocol:
+        PyObject* read_buffer
+        Py_ssize_t new_data_start_pos
+
 cdef class Session(WSListener):
     cdef:
         object hub              # moda._core.Hub, None once the connection is lost
@@ -25,6 +61,10 @@ cdef class Session(WSListener):
         uint64_t conn           # the hub's name for this connection
         unsigned short mount
         bint v1
+        bint shrinking          # a large message has been taken; its buffer is to be given back
+
+    # gives back the memory of a large message
+    cdef object give_back_later(self, WSTransport transport)
 
     # picows calls these
     cpdef on_ws_connected(self, WSTransport transport)

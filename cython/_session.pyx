@@ -10,7 +10,9 @@ serves all connections) and two futures nobody waits for.
 import asyncio
 import sys
 
+from cpython.mem cimport PyMem_Realloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from picows.picows import WSProtocol
 
 from moda import _core
 
@@ -19,6 +21,14 @@ if API.version != 1:
     raise ImportError(f"moda._core speaks version {API.version} of the frame interface, moda._session speaks 1")
 
 cdef MemoryBuffer SHARED_WRITE_BUFFER = MemoryBuffer(16384)
+
+# picows' read buffer doubles as a message needs it and never shrinks: ten thousand clients that each
+# once sent a mebibyte would hold ten gigabytes. So a large one is given back.
+cdef Py_ssize_t LARGE = 65536
+cdef Py_ssize_t SMALL = 2048
+cdef Py_ssize_t SLACK = 256  # picows keeps this much behind the buffer's size for its vector code
+cdef bint LAYOUT_KNOWN = WSProtocol.__basicsize__ == sizeof(picows_protocol)
+can_give_back = bool(LAYOUT_KNOWN)
 cdef object DONE = None
 cdef object DONE_LOOP = None
 
@@ -43,6 +53,7 @@ cdef class Session(WSListener):
         self.conn = 0
         self.mount = mount
         self.v1 = v1
+        self.shrinking = False
 
     @property
     def connection(self):
@@ -77,9 +88,42 @@ cdef class Session(WSListener):
                 <const uint8_t*>frame.payload_ptr,
                 <size_t>frame.payload_size,
             )
+            if frame.payload_size > LARGE and not self.shrinking and LAYOUT_KNOWN:
+                self.give_back_later(transport)
         except BaseException as error:
             sys.unraisablehook(_Unraisable(error))
             self.hub.close(self.conn, 1011, "internal error")
+
+    cdef object give_back_later(self, WSTransport transport):
+        # Not now: picows is still reading from the buffer.
+        self.shrinking = True
+        asyncio.get_running_loop().call_soon(self.give_back, transport)
+
+    def give_back(self, WSTransport transport):
+        """Shrinks the read buffer to its first size if nothing waits in it. Called once per large message."""
+        self.shrinking = False
+        if self.hub is None:
+            return
+        under = transport.underlying_transport
+        protocol = getattr(under, "transport", under).get_protocol()
+        if type(protocol) is not WSProtocol:
+            return
+        # The type is exactly the one whose size LAYOUT_KNOWN compared, see the .pxd.
+        cdef picows_protocol* fields = <picows_protocol*><PyObject*>protocol
+        if fields.read_buffer == NULL or fields.new_data_start_pos != 0:
+            return
+        held = <object>fields.read_buffer
+        if not isinstance(held, MemoryBuffer):
+            return
+        cdef MemoryBuffer buffer = <MemoryBuffer>held
+        if buffer.capacity <= LARGE:
+            return
+        cdef char* data = <char*>PyMem_Realloc(buffer.data, SMALL)
+        if data == NULL:
+            return
+        buffer.data = data
+        buffer.capacity = SMALL
+        buffer.size = SMALL - SLACK
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         hub, self.hub = self.hub, None

@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from moda._core import unwrap_combined
 
 import oracle
+from moda._core import unwrap_combined
 from moda.channel import Stream
 from moda.market.feed import Tick
 from moda.market.pacing import Clock, SystemClock
@@ -148,11 +148,20 @@ def count(source: Source, name: str) -> float:
     return value
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait for something to become true. The bound is for a broken build, not for a slow one."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, on any thread
-            await asyncio.sleep(0.005)
+async def until(
+    condition: Callable[[], object],
+    *,
+    doing: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Wait for something to become true, `doing` something again and again meanwhile.
+
+    The bound is for a broken build, not for a slow one.
+    """
+    async with asyncio.timeout(20.0):
+        while not condition():
+            if doing is not None:
+                await doing()
+            await asyncio.sleep(0.005 if doing is None else 0.02)
 
 
 @asynccontextmanager

@@ -130,10 +130,7 @@ async def test_rubbish_alone_does_not_count_as_life() -> None:
         async with running(source, sink):
             await until(lambda: fake.open)
             await fake.tick("btcusdt")
-            while len(fake.visits) < 2:
-                await fake.say('{"result":null,"id":9}')
-                await fake.say("nonsense")
-                await asyncio.sleep(0.02)
+            await until(lambda: len(fake.visits) == 2, doing=lambda: fake.say("nonsense"))
         assert count(source, "stalls") == 1
 
 
@@ -246,9 +243,7 @@ async def test_one_time_stamp_from_the_future_does_not_silence_its_symbol_for_go
             await until(lambda: sink.state == "live")
             await fake.announce_shutdown()
             await until(lambda: len(fake.visits) == 2)
-            while len(sink.ticks) < 3:
-                await fake.tick("btcusdt", only=1)
-                await asyncio.sleep(0.02)
+            await until(lambda: len(sink.ticks) >= 3, doing=lambda: fake.tick("btcusdt", only=1))
         assert count(source, "rotations") == 1
 
 
@@ -277,9 +272,7 @@ async def test_a_replacement_that_never_delivers_does_not_cost_the_connection_th
             await until(lambda: fake.open)
             await fake.tick("btcusdt", only=0)
             await fake.announce_shutdown(only=0)
-            while len(fake.visits) < 4:
-                await fake.tick("btcusdt", only=0)
-                await asyncio.sleep(0.02)
+            await until(lambda: len(fake.visits) == 4, doing=lambda: fake.tick("btcusdt", only=0))
         assert sink.states == ["stale", "live"]
         assert ("stale", "connected, then no data for 0.4 s") not in sink.shifts
         failed = count(source, "attempts_failed")

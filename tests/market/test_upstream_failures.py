@@ -277,9 +277,10 @@ async def test_health_names_the_symbols_that_fell_silent_while_others_flow() -> 
             await until(lambda: fake.open)
             await fake.tick("ethusdt")
             await until(lambda: sink.ticks)
-            while source.report().detail["silent_first"] != ["ETHUSDT"]:
-                await fake.tick("btcusdt")
-                await asyncio.sleep(0.02)
+            await until(
+                lambda: source.report().detail["silent_first"] == ["ETHUSDT"],
+                doing=lambda: fake.tick("btcusdt"),
+            )
             assert sink.state == "live"
             assert source.report().detail["silent"] == 1
 

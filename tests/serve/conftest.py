@@ -197,7 +197,9 @@ class Client:
             await self.reader.readline()
         return answer
 
-    async def upgrade(self, target: str = "/socket/websocket", *extra: str, **changed: str | None) -> Response:
+    async def upgrade(
+        self, target: str = "/socket/websocket", *extra: str, **changed: str | None
+    ) -> Response:
         await self.send(request(target, *extra, **changed))
         return await self.response()
 
@@ -245,7 +247,9 @@ def request(target: str = "/socket/websocket", *extra: str, **changed: str | Non
         "sec_websocket_key": KEY,
     }
     headers.update(changed)
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None]
+    lines = [
+        f"{name.replace('_', '-')}: {value}" for name, value in headers.items() if value is not None
+    ]
     return "\r\n".join([f"GET {target} HTTP/1.1", *lines, *extra, "", ""]).encode("latin-1")
 
 

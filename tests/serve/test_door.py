@@ -40,7 +40,11 @@ async def test_a_mount_is_asked_with_the_head_as_it_arrived(house, connect):
     client = await connect(home.port)
     await client.upgrade("/socket/websocket?a=1&b=%20", "X-Tag: one", "x-tag: two")
     (upgrade,) = home.hall.asked
-    assert (upgrade.method, upgrade.path, upgrade.query) == ("GET", "/socket/websocket", b"a=1&b=%20")
+    assert (upgrade.method, upgrade.path, upgrade.query) == (
+        "GET",
+        "/socket/websocket",
+        b"a=1&b=%20",
+    )
     assert upgrade.header_values(b"x-tag") == [b"one", b"two"]
     assert upgrade.client is not None
     assert upgrade.client[0] == "127.0.0.1"
@@ -63,7 +67,9 @@ async def test_a_refusal_keeps_its_status_and_body_and_closes(house, connect):
     assert home.refusals == ["origin"]
 
 
-async def test_connect_runs_for_a_plain_get_and_the_missing_header_is_named_afterwards(house, connect):
+async def test_connect_runs_for_a_plain_get_and_the_missing_header_is_named_afterwards(
+    house, connect
+):
     home = await house()
     client = await connect(home.port)
     await client.send(get("/socket/websocket"))
@@ -80,8 +86,14 @@ async def test_connect_runs_for_a_plain_get_and_the_missing_header_is_named_afte
         ({"connection": "close"}, "'connection' header must contain 'upgrade', got [\"close\"]"),
         ({"upgrade": "h2c"}, "'upgrade' header must contain 'websocket', got [\"h2c\"]"),
         ({"upgrade": None}, "'upgrade' header must contain 'websocket', got []"),
-        ({"sec_websocket_version": "8"}, "'sec-websocket-version' header must be '13', got [\"8\"]"),
-        ({"sec_websocket_key": None}, "'sec-websocket-key' header must be sent once, got 0 of them"),
+        (
+            {"sec_websocket_version": "8"},
+            "'sec-websocket-version' header must be '13', got [\"8\"]",
+        ),
+        (
+            {"sec_websocket_key": None},
+            "'sec-websocket-key' header must be sent once, got 0 of them",
+        ),
         ({"sec_websocket_key": "abc"}, "'sec-websocket-key' header must be 16 bytes in base64"),
         ({"content_length": "5"}, "a WebSocket upgrade has no body, got one announced"),
     ],
@@ -99,7 +111,10 @@ async def test_an_upgrade_over_http_1_0_is_refused(house, connect):
     client = await connect(home.port)
     await client.send(request().replace(b"HTTP/1.1", b"HTTP/1.0"))
     answer = await client.response()
-    assert (answer.status, answer.body) == (400, b"a WebSocket upgrade takes HTTP/1.1, got HTTP/1.0")
+    assert (answer.status, answer.body) == (
+        400,
+        b"a WebSocket upgrade takes HTTP/1.1, got HTTP/1.0",
+    )
 
 
 async def test_a_head_in_single_bytes_is_read_like_any_other(house, connect):
@@ -362,9 +377,7 @@ async def test_a_head_that_stops_halfway_is_408_after_the_timeout(house, connect
 async def test_a_connection_that_never_says_anything_is_closed_after_the_timeout(house, connect):
     home = await house(door=DoorOptions(handshake_timeout=0.05))
     client = await connect(home.port)
-    with pytest.raises(ConnectionResetError):
-        assert await client.ended() == b""
-        raise ConnectionResetError
+    assert await client.ended() == b""
     assert home.server.door.waiting == 0
     assert home.refusals == []
 
@@ -375,9 +388,7 @@ async def test_an_open_socket_is_not_swept(house, connect):
     await client.upgrade()
     assert home.server.door.waiting == 0
     other = await connect(home.port)
-    with pytest.raises(ConnectionResetError):
-        assert await other.ended() == b""
-        raise ConnectionResetError
+    assert await other.ended() == b""
     await client.send(frame(b"still here"))
     assert await client.frame() == (1, b"still here")
 
@@ -396,7 +407,10 @@ async def test_a_head_beyond_its_bound_is_431(house, connect, first):
 
 async def test_bytes_that_are_no_http_get_400(house, connect):
     home = await house()
-    for line in (b"GET /socket/websocket HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01 x y\r\n\r\n"):
+    for line in (
+        b"GET /socket/websocket HTTP/1.1\r\nbad header\r\n\r\n",
+        b"\x16\x03\x01 x y\r\n\r\n",
+    ):
         client = await connect(home.port)
         await client.send(line)
         assert (await client.response()).status == 400
@@ -406,12 +420,19 @@ async def test_a_proxy_names_the_client_only_if_it_is_trusted(house, connect):
     believed = await house(door=DoorOptions(trusted=TrustedProxies.parse(["127.0.0.0/8"])))
     client = await connect(believed.port)
     await client.upgrade(
-        "/socket/websocket", "x-forwarded-for: 6.6.6.6, 203.0.113.9, 127.0.0.5", "x-forwarded-proto: https"
+        "/socket/websocket",
+        "x-forwarded-for: 6.6.6.6, 203.0.113.9, 127.0.0.5",
+        "x-forwarded-proto: https",
     )
-    assert (believed.hall.asked[0].client, believed.hall.asked[0].secure) == (("203.0.113.9", 0), True)
+    assert (believed.hall.asked[0].client, believed.hall.asked[0].secure) == (
+        ("203.0.113.9", 0),
+        True,
+    )
     doubted = await house()
     other = await connect(doubted.port)
-    await other.upgrade("/socket/websocket", "x-forwarded-for: 203.0.113.9", "x-forwarded-proto: https")
+    await other.upgrade(
+        "/socket/websocket", "x-forwarded-for: 203.0.113.9", "x-forwarded-proto: https"
+    )
     seen = doubted.hall.asked[0]
     assert seen.client is not None
     assert (seen.client[0], seen.secure) == ("127.0.0.1", False)
@@ -420,7 +441,9 @@ async def test_a_proxy_names_the_client_only_if_it_is_trusted(house, connect):
 # -- after the hand-over
 
 
-async def test_a_frame_over_the_bound_closes_with_1009_although_the_client_still_sends(house, connect):
+async def test_a_frame_over_the_bound_closes_with_1009_although_the_client_still_sends(
+    house, connect
+):
     home = await house(Hall(max_frame_size=1000))
     client = await connect(home.port)
     await client.upgrade()
@@ -444,7 +467,9 @@ async def test_a_frame_over_the_bound_closes_with_1009_although_the_client_still
         (frame(b"\x03", 8), 1002, "protocol_error"),  # half a close code
     ],
 )
-async def test_a_frame_against_the_protocol_is_closed_and_counted_once(house, connect, sent, code, reason):
+async def test_a_frame_against_the_protocol_is_closed_and_counted_once(
+    house, connect, sent, code, reason
+):
     home = await house()
     client = await connect(home.port)
     await client.upgrade()
@@ -458,7 +483,9 @@ async def test_a_frame_against_the_protocol_is_closed_and_counted_once(house, co
     assert home.errors == [reason]
 
 
-async def test_a_listener_that_raises_closes_1011_and_its_message_is_not_logged(house, connect, caplog):
+async def test_a_listener_that_raises_closes_1011_and_its_message_is_not_logged(
+    house, connect, caplog
+):
     home = await house()
     client = await connect(home.port)
     await client.upgrade()
@@ -488,10 +515,9 @@ async def test_the_transport_reports_every_byte_it_holds(house, connect):
     assert under.transport.get_write_buffer_limits() == (0, 0)
     while not under.get_write_buffer_size():
         under.write(b"\x82\x7e\xff\xff" + bytes(65535))
-    assert home.hall.paused == 1
-    reading = asyncio.create_task(client.reader.read(1 << 30))
+    assert (home.hall.paused, home.hall.resumed) == (1, 0)
     while not home.hall.resumed:
-        await client.reader.read(1 << 20) if reading.done() else await asyncio.sleep(0.001)
+        assert await client.reader.read(1 << 20)
     assert under.get_write_buffer_size() == 0
 
 
@@ -517,7 +543,9 @@ async def test_nothing_of_the_front_stays_with_an_open_connection(house, connect
     assert home.server.door.waiting == 0
 
 
-async def test_a_kept_alive_connection_leaves_nothing_of_the_http_side_behind(house, connect, monkeypatch):
+async def test_a_kept_alive_connection_leaves_nothing_of_the_http_side_behind(
+    house, connect, monkeypatch
+):
     from moda.serve import server as server_module
 
     plains: list[weakref.ref[object]] = []
@@ -541,5 +569,7 @@ async def test_a_kept_alive_connection_leaves_nothing_of_the_http_side_behind(ho
 async def test_the_key_of_the_client_and_no_other_is_answered(house, connect):
     home = await house()
     client = await connect(home.port)
-    answer = await client.upgrade("/socket/websocket", sec_websocket_key=KEY[::-1].lstrip("=") + "==")
+    answer = await client.upgrade(
+        "/socket/websocket", sec_websocket_key=KEY[::-1].lstrip("=") + "=="
+    )
     assert answer.header("sec-websocket-accept") != ACCEPT

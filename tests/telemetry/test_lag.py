@@ -58,4 +58,6 @@ async def test_a_handler_that_blocks_the_loop_is_seen() -> None:
     # one more goes to the timer's rounding.
     await until(lambda: lag.window.samples().max(initial=0.0) >= 139)
     await end(task)
-    assert lag.histogram.counts().percentiles((100,)) == (0.25,)
+    worst = lag.histogram.counts().percentiles((100,))
+    assert worst is not None
+    assert worst[0] >= 0.25

@@ -160,8 +160,8 @@ export function axisLabels(ticks: readonly number[], unit: string, ratio = false
   const largest = Math.max(0, ...ticks.map(Math.abs));
   const scale = scaleFor(unit, largest, ratio);
   const shown = ticks.map((tick) => tick * scale.factor);
-  const step = Math.abs((shown[1] ?? 1) - (shown[0] ?? 0));
-  const decimals = step >= 1 || step === 0 ? (Number.isInteger(round(step, 6)) ? 0 : 1) : Math.min(3, Math.ceil(-Math.log10(step) - 1e-9));
+  // As few decimals as tell every tick exactly: 5.875 and 5.75 must not both become 5.8 or 5.9.
+  const decimals = [0, 1, 2].find((digits) => shown.every((value) => Math.abs(round(value, digits) - value) < 1e-9)) ?? 3;
   const suffix = /^(%|[KM]?$|[KM]?\/)/.test(scale.suffix) ? scale.suffix.replace(/\/s$/, '') : ` ${scale.suffix.trim().replace(/\/s$/, '')}`;
   return shown.map((value) => `${trim(value, decimals, decimals)}${suffix}`);
 }

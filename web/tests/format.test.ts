@@ -96,6 +96,8 @@ describe('the labels of an axis', () => {
   it('share one unit and one number of decimals', () => {
     expect(axisLabels([0, 0.5, 1], '').map(plain)).toEqual(['0.0', '0.5', '1.0']);
     expect(axisLabels([0, 1024 ** 2, 2 * 1024 ** 2], 'By').map(plain)).toEqual(['0 MiB', '1 MiB', '2 MiB']);
+    expect(axisLabels([5.875 * 1024 ** 3, 6 * 1024 ** 3], 'By').map(plain)).toEqual(['5.875 GiB', '6.000 GiB']);
+    expect(axisLabels([0, 1 / 3, 2 / 3], '').map(plain)).toEqual(['0.000', '0.333', '0.667']);
     expect(axisLabels([0, 5000, 10_000], '1/s').map(plain)).toEqual(['0K', '5K', '10K']);
     expect(axisLabels([0, 0.25, 0.5], '1', true)).toEqual(['0%', '25%', '50%']);
   });

@@ -43,7 +43,8 @@ function encode(message: WireMessage): string | ArrayBuffer {
 
 /** A ref as a binary frame carries it: text, and an empty one for null. */
 function inBytes(ref: unknown): string {
-  return ref === null || ref === undefined ? '' : String(ref);
+  if (ref === null || ref === undefined) return '';
+  return typeof ref === 'string' ? ref : JSON.stringify(ref);
 }
 
 const outgoing = VECTORS.filter(({ direction }) => direction === 'out');

@@ -5,8 +5,9 @@
                         Site --> /asyncapi, /asyncapi.yaml, /asyncapi.json
 
 It is read at start: an address becomes a matcher, a payload schema a compiled validator,
-``x-moda`` a policy. moda's own channels are declared the same way, in ``moda.asyncapi.yaml`` beside this
-file. Nothing here knows a socket or a web framework; the door serves what :class:`Site` answers.
+``x-moda`` a policy. moda's own channels are declared the same way, in ``moda.asyncapi.yaml`` beside
+this file. Nothing here knows a socket or a web framework; the door serves what :class:`Site`
+answers.
 
 >>> registry = Registry(own())
 >>> found = registry.find("telemetry:metrics")
@@ -16,13 +17,15 @@ file. Nothing here knows a socket or a web framework; the door serves what :clas
 
 from __future__ import annotations
 
-from moda.asyncapi.document import Document, load, merge
+from moda.asyncapi.document import load, merge
 from moda.asyncapi.fault import DocumentError
+from moda.asyncapi.model import Document
+from moda.asyncapi.pages.site import Answer, Site
 from moda.asyncapi.policy import UNDECLARED, Policy, Rate
-from moda.asyncapi.registry import Found, Registry, Route, check
-from moda.asyncapi.schema import Invalid, Validator
+from moda.asyncapi.registry import Found, Registry, Route, check, check_topic
+from moda.asyncapi.schema import Validator
 from moda.asyncapi.servers import Server, own
-from moda.asyncapi.site import Answer, Site
+from moda.asyncapi.verdict import Invalid
 
 __all__ = [
     "UNDECLARED",
@@ -39,6 +42,7 @@ __all__ = [
     "Site",
     "Validator",
     "check",
+    "check_topic",
     "load",
     "merge",
     "own",

@@ -1,25 +1,23 @@
 """Channel addresses: what a template matches, and what its parameters are then.
 
-The rule, the same as the router's, so that a document and ``@gateway.channel`` mean one thing:
+The rule is the router's (``rust/core``, ``router.rs``), so that a document and
+``@gateway.channel`` mean one thing by one text, and a topic has one answer whoever is asked:
 
 - literal text matches itself;
-- a parameter followed by literal text takes one or more characters up to the first character of
-  that text: in ``run.{run}.step.{step}`` a run holds no dot;
-- a parameter that ends the address takes everything left, separators included and at least one
-  character: ``y_doc_room:{docName}`` matches ``y_doc_room:excalidraw:board-1``;
-- a ``*`` that ends the address takes everything left, nothing included, as Phoenix's prefixes do;
-- an ``enum`` on a parameter narrows it to those values.
+- a parameter takes at least one character; before literal text it ends at the first occurrence of
+  that text, at the end of the address it takes everything left, separators included:
+  ``y_doc_room:{docName}`` matches ``y_doc_room:excalidraw:board-1``;
+- a ``*`` at the end takes everything left, even nothing, as Phoenix's prefixes do.
 
-No choice is ever left open, so a match is one pass over the topic whatever a client sends. Two
-parameters in a row would leave one open and are refused. Of two addresses that match the same
+Nothing is ever tried twice, so a match is one pass over the topic whatever a client sends. Two
+parameters in a row would leave a choice open and are refused. Of two addresses that match the same
 topic the first declared wins.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from moda.asyncapi.fault import DocumentError, listed, shown
 
@@ -33,39 +31,49 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 class Address:
     """A parsed address template.
 
-    ``template`` is the text as declared, ``parameters`` the names in order, ``shape`` the template
-    with its names taken out: two addresses of one shape match the same topics.
+    ``template`` is the text as declared, ``parameters`` the names in order, ``literals`` the text
+    before, between and after them. ``prefix`` is whether a ``*`` ends it.
     """
 
     template: str
     parameters: tuple[str, ...]
-    shape: str
-    exact: bool
-    _regex: re.Pattern[str] = field(repr=False, compare=False)
+    literals: tuple[str, ...]
+    prefix: bool
+
+    @property
+    def shape(self) -> str:
+        """The template without the names: two addresses of one shape match the same topics.
+
+        >>> parse("room:{id}").shape == parse("room:{room_id}").shape
+        True
+        """
+        return "{}".join(self.literals) + ("*" if self.prefix else "")
 
     def match(self, topic: str) -> dict[str, str] | None:
         """The parameters of a topic, or None when the address does not match it.
 
-        >>> parse("room:{id}").match("room:7")
-        {'id': '7'}
+        >>> parse("run.{run}.step.{step}").match("run.7.step.build.2")
+        {'run': '7', 'step': 'build.2'}
         """
-        if self.exact:
-            return {} if topic == self.template else None
-        found = self._regex.fullmatch(topic)
-        return dict(zip(self.parameters, found.groups(), strict=True)) if found else None
+        if not topic.startswith(self.literals[0]):
+            return None
+        found: dict[str, str] = {}
+        at = len(self.literals[0])
+        for name, after in zip(self.parameters, self.literals[1:], strict=True):
+            end = topic.find(after, at + 1) if after else len(topic)
+            if end <= at:
+                return None
+            found[name] = topic[at:end]
+            at = end + len(after)
+        return found if self.prefix or at == len(topic) else None
 
 
-def parse(
-    template: str,
-    enums: Mapping[str, tuple[str, ...]] | None = None,
-    *,
-    source: str = "document",
-    where: str = "#",
-) -> Address:
-    """Compiles an address. ``enums`` narrows parameters by name.
+def parse(template: str, *, source: str = "document", where: str = "#") -> Address:
+    """Reads an address.
 
-    Raises DocumentError (at ``where``) when the template is empty, has unbalanced braces, a parameter
-    without a proper name, one name twice, or two parameters with nothing between them.
+    Raises DocumentError (at ``where``) when the template is empty, has unbalanced braces, a
+    parameter without a proper name, one name twice, two parameters with nothing between them, or a
+    ``*`` anywhere but at its end.
     """
 
     def wrong(problem: str) -> DocumentError:
@@ -77,11 +85,14 @@ def parse(
         )
     if len(template) > MAX_ADDRESS:
         raise wrong(f"is too long; accepted: up to {MAX_ADDRESS} characters")
-    parts = _PIECE.split(template)
+    prefix = template.endswith("*")
+    parts = _PIECE.split(template.removesuffix("*"))
     literals, names = parts[0::2], parts[1::2]
     for literal in literals:
         if "{" in literal or "}" in literal:
             raise wrong("has a brace without its partner; accepted: literal text and {parameter}")
+        if "*" in literal:
+            raise wrong("has a * before its end; accepted: one * as the last character")
     for index, name in enumerate(names):
         if not _NAME.match(name):
             raise wrong(f"has a parameter named {shown(name)}; accepted: letters, digits, _ and -")
@@ -92,42 +103,12 @@ def parse(
                 f"has nothing between {{{name}}} and {{{names[index + 1]}}};"
                 " accepted: parameters with text between them"
             )
-    prefix = literals[-1].endswith("*")
-    if prefix and names and literals[-1] == "*":
+    if prefix and names and not literals[-1]:
         raise wrong(
-            f"has * right after {{{names[-1]}}}, which takes everything already; accepted: either of them"
+            f"has * right after {{{names[-1]}}}, which takes everything already;"
+            " accepted: either of them"
         )
-    tail = literals[-1][:-1] if prefix else literals[-1]
-    literals[-1] = tail
-    regex = [re.escape(literals[0])]
-    for index, name in enumerate(names):
-        after = literals[index + 1]
-        values = (enums or {}).get(name)
-        if values:
-            chosen = sorted(values, key=len, reverse=True)
-            regex.append(f"({'|'.join(map(re.escape, chosen))})")
-        else:
-            regex.append(f"([^{re.escape(after[0])}]++)" if after else "(.+)")
-        regex.append(re.escape(after))
-    if prefix:
-        regex.append(".*")
-    return Address(
-        template=template,
-        parameters=tuple(names),
-        shape=_shape(literals, names, enums) + ("*" if prefix else ""),
-        exact=not names and not prefix,
-        _regex=re.compile("".join(regex), re.DOTALL),
-    )
-
-
-def _shape(
-    literals: list[str], names: list[str], enums: Mapping[str, tuple[str, ...]] | None
-) -> str:
-    pieces = [literals[0]]
-    for name, literal in zip(names, literals[1:], strict=True):
-        values = (enums or {}).get(name)
-        pieces.append("{" + ("|".join(sorted(values)) if values else "") + "}" + literal)
-    return "".join(pieces)
+    return Address(template, tuple(names), tuple(literals), prefix)
 
 
 def known_parameters(address: Address) -> str:

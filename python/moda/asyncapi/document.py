@@ -1,7 +1,7 @@
-"""Reading a document: from a file to a checked :class:`~moda.asyncapi.model.Document`, and two made one.
+"""Reading a document: a file becomes a checked Document, and two documents become one.
 
-The viewpoint is the server's. A document written from the client's side says ``x-moda: {view: client}``
-at its root and is turned round while it is read.
+The viewpoint is the server's. A document written from the client's side says
+``x-moda: {view: client}`` at its root and is turned round while it is read.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _VERSION = re.compile(r"3\.[01]\.\d+\Z")
 def load(source: str | os.PathLike[str] | bytes | None = None, name: str | None = None) -> Document:
     """Reads and checks a document: a path, the bytes themselves, or None for moda's own.
 
-    Raises :class:`~moda.asyncapi.fault.DocumentError` naming the place, what was received and what is
-    accepted.
+    Raises :class:`~moda.asyncapi.fault.DocumentError` naming the place, what was received and what
+    is accepted.
     """
     label, root = read(OWN if source is None else source, name)
     return parse(root, label)
@@ -61,7 +61,8 @@ def parse(root: rewrite.Tree, source: str) -> Document:
         raise DocumentError(
             source,
             "#/x-moda",
-            f"received {shown(marker)}; accepted at the root: an object with view, server or client",
+            f"received {shown(marker)}; accepted at the root: an object with view, server or"
+            " client",
         )
     tree, warnings = rewrite.correct(root, source)
     tree = rewrite.mirror(tree) if view == "client" else {**tree, "x-moda": {"view": "server"}}
@@ -71,8 +72,8 @@ def parse(root: rewrite.Tree, source: str) -> Document:
 def merge(own: Document, user: Document) -> Document:
     """moda's own document and a user's as the one that is served and obeyed.
 
-    moda's channels come first. Two channels of one address are an error that names both: which of them a
-    client means could not be told.
+    moda's channels come first. Two channels of one address are an error that names both: which of
+    them a client means could not be told.
     """
     mine = {channel.address.shape: channel for channel in own.channels}
     for channel in user.channels:
@@ -81,7 +82,8 @@ def merge(own: Document, user: Document) -> Document:
             raise DocumentError(
                 user.source,
                 at(channel.pointer, "address"),
-                f"the address {shown(channel.address.template)} of channel {shown(channel.id)} is already taken:"
+                f"the address {shown(channel.address.template)} of channel {shown(channel.id)}"
+                " is already taken:"
                 f" channel {shown(other.id)} of {own.source} has {shown(other.address.template)};"
                 " accepted: an address of its own (or switch that part of moda off)",
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
@@ -52,9 +53,7 @@ def shown(value: Any) -> str:
         return f"{len(value)} bytes"
     if isinstance(value, int) and value.bit_length() > 128:
         return "a very large number"
-    text = (
-        json.dumps(value) if value is None or isinstance(value, (bool, int, float)) else repr(value)
-    )
+    text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=repr)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

@@ -1,7 +1,7 @@
-"""A document as moda understands it: channels, the events on them, who sends which, and the policies.
+"""A document as moda understands it: channels, their events, who sends which, and the policies.
 
-The viewpoint is the server's: ``receive`` is what clients send. Everything here is frozen; the tree a
-document came from is kept beside it, because what is served is the tree.
+The viewpoint is the server's: ``receive`` is what clients send. Everything here is frozen; the tree
+a document came from is kept beside it, because what is served is the tree.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ Action = Literal["send", "receive"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a channel. ``event`` is the Phoenix event it travels as: its name, or its key in the channel.
+    """One message of a channel.
 
-    ``payload`` is the pointer of its schema, None when nothing is said about it. ``binary`` is true of
-    every content type that is not JSON: such a payload travels as a binary frame.
+    ``event`` is the Phoenix event it travels as: its name, or its key in the channel.
+    ``payload`` is the pointer of its schema, None when nothing is said about it. ``binary`` is true
+    of every content type that is not JSON: such a payload travels as a binary frame.
     """
 
     id: str
@@ -38,8 +39,8 @@ class Message:
 class Channel:
     """One declared channel. ``inbound`` is what clients send to it, ``outbound`` what they receive.
 
-    ``directed`` is false when no operation speaks of the channel: then nothing is known about who sends
-    what, and both hold every message.
+    ``directed`` is false when no operation speaks of the channel: then nothing is known about who
+    sends what, and both hold every message.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Channel:
     outbound: tuple[Message, ...]
     directed: bool
     policy: Policy
+    rules: Mapping[str, Mapping[str, Any]]
     body: Mapping[str, Any]
 
 
@@ -68,8 +70,9 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A checked document. ``root`` is the tree it came from, corrected and in the server's view: read, never changed.
+    """A checked document.
 
+    ``root`` is the tree it came from, corrected and in the server's view: read, never changed.
     ``warnings`` say what was changed or ignored, in sentences for a log.
     """
 

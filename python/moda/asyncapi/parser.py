@@ -1,7 +1,7 @@
-"""A tree into channels, messages and operations, with an error that names the place where it is none.
+"""A tree into channels, messages and operations, or an error that names the place.
 
-Checked is what moda relies on. The official JSON schema is stricter about what moda has no use for, and
-is not needed at run time: the tests hold moda's own document to it.
+Checked is what moda relies on. The official JSON schema is stricter about what moda has no use for,
+and is not needed at run time: the tests hold moda's own document to it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _JSON = re.compile(r"(?:application/json|[\w.+-]+/[\w.+-]+\+json|text/json)(?:\s
 
 @dataclass(slots=True)
 class _Draft:
-    """A channel while its operations are being read. ``place`` is where it stands, ``pointer`` what names it."""
+    """A channel while its operations are being read.
+
+    ``pointer`` names it, ``place`` is where it stands once its reference is followed.
+    """
 
     id: str
     pointer: str
@@ -69,7 +72,8 @@ class Parser:
                     self.source,
                     at(channel.pointer, "address"),
                     f"channels {shown(other.id)} ({other.address.template}) and {shown(channel.id)}"
-                    f" ({channel.address.template}) have one address; accepted: one channel per address",
+                    f" ({channel.address.template}) have one address; accepted: one channel per"
+                    " address",
                 )
         return Document(
             self.source, self.root, tuple(shapes.values()), operations, tuple(self.warnings)
@@ -103,7 +107,8 @@ class Parser:
         template = draft.body.get("address")
         if template is None:
             self.warnings.append(
-                f"{self.source}: {draft.pointer}: the channel has no address, so no topic reaches it"
+                f"{self.source}: {draft.pointer}: the channel has no address, so no topic"
+                " reaches it"
             )
             return None
         where = at(draft.pointer, "address")
@@ -112,13 +117,16 @@ class Parser:
                 where,
                 f"the address received {shown(template)}; accepted: a string such as room:{{id}}",
             )
-        address = addresses.parse(template, self.enums(draft), source=self.source, where=where)
+        address = addresses.parse(template, source=self.source, where=where)
+        rules = self.rules(draft)
         for name in self.parameters(draft):
             if name not in address.parameters:
                 raise self.wrong(
                     at(draft.pointer, "parameters", name),
-                    f"channel {shown(draft.id)}: the address {shown(template)} has no parameter {shown(name)}"
-                    f"{nearest(name, address.parameters)}; accepted: {addresses.known_parameters(address)}",
+                    f"channel {shown(draft.id)}: the address {shown(template)} has no parameter"
+                    f" {shown(name)}"
+                    f"{nearest(name, address.parameters)}; accepted:"
+                    f" {addresses.known_parameters(address)}",
                 )
         policy = policies.parse(
             draft.body.get("x-moda"),
@@ -128,7 +136,8 @@ class Parser:
         )
         if policy.key is not None and policy.delivery != "latest":
             self.warnings.append(
-                f"{self.source}: {draft.pointer}/x-moda/key: only delivery: latest keeps the newest per key;"
+                f"{self.source}: {draft.pointer}/x-moda/key: only delivery: latest keeps the"
+                " newest per key;"
                 f" delivery is {policy.delivery}"
             )
         every = tuple(draft.messages.values())
@@ -141,6 +150,7 @@ class Parser:
             outbound=tuple(draft.outbound.values()) if draft.directed else every,
             directed=draft.directed,
             policy=policy,
+            rules=MappingProxyType(rules),
             body=draft.body,
         )
 
@@ -150,34 +160,50 @@ class Parser:
             draft.body.get("parameters", {}), where, f"parameters of channel {shown(draft.id)}"
         )[1]
 
-    def enums(self, draft: _Draft) -> dict[str, tuple[str, ...]]:
-        found: dict[str, tuple[str, ...]] = {}
+    def rules(self, draft: _Draft) -> dict[str, dict[str, Any]]:
+        """What the values of each parameter have to be, as a schema.
+
+        A Parameter Object can hold an enum and nothing else that narrows it; ``x-moda: {pattern,
+        maxLength}`` says the rest. A pattern is about the whole value.
+        """
+        found: dict[str, dict[str, Any]] = {}
         for name, value in self.parameters(draft).items():
-            where, body = self.object(
-                value, at(draft.place, "parameters", name), f"parameter {shown(name)}"
-            )
+            place = at(draft.place, "parameters", name)
+            where, body = self.object(value, place, f"parameter {shown(name)}")
+
+            def wrong(
+                key: str, value: Any, accepted: str, where: str = where, name: str = name
+            ) -> DocumentError:
+                return self.wrong(
+                    at(where, *key.split("/")),
+                    f"channel {shown(draft.id)}: parameter {shown(name)} received {shown(value)};"
+                    f" accepted: {accepted}",
+                )
+
+            rule: dict[str, Any] = {}
             values = body.get("enum")
             if values is not None:
-                if (
-                    not isinstance(values, list)
-                    or not values
-                    or not all(isinstance(v, str) and v for v in values)
-                ):
-                    raise self.wrong(
-                        at(where, "enum"),
-                        f"channel {shown(draft.id)}: parameter {shown(name)} received {shown(values)};"
-                        " accepted: a list of non-empty strings",
-                    )
-                found[name] = tuple(values)
+                if not isinstance(values, list) or not values or not all(map(_is_word, values)):
+                    raise wrong("enum", values, "a list of non-empty strings")
+                rule["enum"] = list(dict.fromkeys(values))
             default = body.get("default")
-            if default is not None and (
-                not isinstance(default, str) or default not in (values or [default])
+            if default is not None and not (
+                isinstance(default, str) and default in (values or [default])
             ):
-                raise self.wrong(
-                    at(where, "default"),
-                    f"channel {shown(draft.id)}: parameter {shown(name)} received {shown(default)};"
-                    f" accepted: {listed(values) if values else 'a string'}",
-                )
+                raise wrong("default", default, listed(values) if values else "a string")
+            extra = body.get("x-moda", {})
+            if not isinstance(extra, dict) or not set(extra) <= {"pattern", "maxLength"}:
+                raise wrong("x-moda", extra, "an object with pattern, maxLength")
+            if "pattern" in extra:
+                if not _is_word(extra["pattern"]):
+                    raise wrong("x-moda/pattern", extra["pattern"], "a regular expression")
+                rule["pattern"] = f"^(?:{extra['pattern']})$"
+            if "maxLength" in extra:
+                if type(extra["maxLength"]) is not int or extra["maxLength"] < 1:
+                    raise wrong("x-moda/maxLength", extra["maxLength"], "an integer from 1")
+                rule["maxLength"] = extra["maxLength"]
+            if rule:
+                found[name] = rule
         return found
 
     # -- messages
@@ -195,7 +221,8 @@ class Parser:
         if not isinstance(event, str) or not event:
             raise self.wrong(
                 at(place, "name"),
-                f"channel {shown(channel)}: the name of message {shown(key)} received {shown(event)};"
+                f"channel {shown(channel)}: the name of message {shown(key)} received"
+                f" {shown(event)};"
                 " accepted: the event it travels as",
             )
         kind = body.get("contentType", self.default_type)
@@ -221,7 +248,8 @@ class Parser:
             raise self.wrong(
                 at(pointer, "schemaFormat"),
                 f"channel {shown(channel)}: message {shown(key)} received {shown(found)}; accepted:"
-                " application/vnd.aai.asyncapi;version=3.0.0 or application/schema+json;version=draft-07",
+                " application/vnd.aai.asyncapi;version=3.0.0 or"
+                " application/schema+json;version=draft-07",
             )
         place, _ = follow(self.root, body["payload"], self.source, pointer)
         return at(place, "schema")
@@ -267,7 +295,8 @@ class Parser:
         if ref is None:
             raise self.wrong(
                 where,
-                f"operation {shown(operation)} received {shown(value)}; accepted: a $ref to a channel, #/channels/…",
+                f"operation {shown(operation)} received {shown(value)}; accepted: a $ref to a"
+                " channel, #/channels/…",
             )
         target, _ = lookup(self.root, ref, self.source, where)
         for draft in known.values():
@@ -275,14 +304,15 @@ class Parser:
                 return draft
         raise self.wrong(
             where,
-            f"operation {shown(operation)} received {shown(ref)}; accepted: a channel of this document:"
+            f"operation {shown(operation)} received {shown(ref)}; accepted: a channel of this"
+            " document:"
             f" {listed(draft.pointer for draft in known.values())}",
         )
 
     def chosen(
         self, body: Mapping[str, Any], where: str, channel: _Draft, operation: str
     ) -> tuple[str, ...]:
-        """The messages an operation or a reply speaks of: those it lists, or every one of its channel."""
+        """The messages an operation or a reply speaks of: those it lists, or all of its channel."""
         items = body.get("messages")
         if items is None:
             return tuple(channel.messages)
@@ -306,8 +336,10 @@ class Parser:
             if key is None:
                 raise self.wrong(
                     inside,
-                    f"operation {shown(operation)} received {shown(ref if ref is not None else item)};"
-                    f" accepted: a message of channel {shown(channel.id)}: {listed(channel.places)}",
+                    f"operation {shown(operation)} received"
+                    f" {shown(ref if ref is not None else item)};"
+                    f" accepted: a message of channel {shown(channel.id)}:"
+                    f" {listed(channel.places)}",
                 )
             found.append(key)
         return tuple(found)
@@ -317,3 +349,7 @@ class Parser:
         return follow(
             self.root, {"$ref": channel.messages[key].pointer}, self.source, channel.pointer
         )[0]
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value != ""

@@ -40,7 +40,9 @@ def at(base: str, *tokens: str | int) -> str:
 
 
 def of_path(path: list[str | int]) -> str:
-    """A path as a plain JSON pointer, as an error reply shows it: ``/interval_ms``, or "" for the whole."""
+    """A path as a plain JSON pointer, as an error reply shows it: ``/interval_ms``, or "" for the
+    whole.
+    """
     return "".join(f"/{escape(str(token))}" for token in path)
 
 
@@ -58,7 +60,8 @@ def lookup(root: Any, ref: Any, source: str, where: str) -> tuple[str, Any]:
             source,
             where,
             f"remote references are not read: received {shown(ref)};"
-            " accepted: a reference into this document (#/…). Bundle the document into one file first",
+            " accepted: a reference into this document (#/…). Bundle the document into one"
+            " file first",
         )
     fragment = unquote(ref[1:])
     if fragment and not fragment.startswith("/"):
@@ -82,7 +85,8 @@ def lookup(root: Any, ref: Any, source: str, where: str) -> tuple[str, Any]:
             raise DocumentError(
                 source,
                 where,
-                f"the reference {ref} names nothing: {pointer} holds no {shown(token)}{nearest(token, known)}",
+                f"the reference {ref} names nothing: {pointer} holds no"
+                f" {shown(token)}{nearest(token, known)}",
             )
         pointer = at(pointer, token)
     return pointer, node
@@ -91,7 +95,8 @@ def lookup(root: Any, ref: Any, source: str, where: str) -> tuple[str, Any]:
 def follow(root: Any, node: Any, source: str, where: str) -> tuple[str, Any]:
     """The first value on a chain of references that is not itself a reference, and its place.
 
-    Raises DocumentError for a remote or dangling reference and for a chain that comes back to itself.
+    Raises DocumentError for a remote or dangling reference and for a chain that comes back to
+    itself.
     """
     seen: list[str] = []
     pointer = where

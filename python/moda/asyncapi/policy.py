@@ -69,9 +69,9 @@ class Policy:
     """What a channel's ``x-moda`` says; the defaults are what an undeclared channel has.
 
     ``key`` is a JSON pointer into the payload; a payload without that place is never conflated.
-    ``durable`` belongs to ``history``: keep it over a restart. ``publish`` is about events sent to a
-    channel that has no handler; a handler decides for itself. ``declared`` holds the ``x-moda`` keys
-    the document states, for whoever lays a policy given in code over it.
+    ``durable`` belongs to ``history``: keep it over a restart. ``publish`` is about events sent to
+    a channel that has no handler; a handler decides for itself. ``declared`` holds the ``x-moda``
+    keys the document states, for whoever lays a policy given in code over it.
     """
 
     delivery: Delivery = "every"
@@ -166,7 +166,8 @@ class _Reader:
                 raise DocumentError(
                     self.source,
                     at(where, key),
-                    f"channel {shown(self.channel)}: {name} has no {shown(key)}{nearest(key, keys)};"
+                    f"channel {shown(self.channel)}: {name} has no"
+                    f" {shown(key)}{nearest(key, keys)};"
                     f" accepted: {listed(keys)}",
                 )
         return value
@@ -211,7 +212,10 @@ class _Reader:
         return value
 
     def duration(self, value: Any, where: str, name: str) -> float:
-        accepted = f"seconds, or a number with ms, s, m, h or d (such as 5m), above 0 and up to {MAX_TTL / 86_400:.0f}d"
+        accepted = (
+            "seconds, or a number with ms, s, m, h or d (such as 5m), above 0 and up to"
+            f" {MAX_TTL / 86_400:.0f}d"
+        )
         seconds = 0.0
         if type(value) in (int, float):
             seconds = float(min(value, 1e12))

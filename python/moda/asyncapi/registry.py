@@ -1,4 +1,4 @@
-"""The running side of a document: which topic is which channel, what may be sent there, how it is treated.
+"""The running side of a document: a topic's channel, what may be sent there, how it is treated.
 
 A topic is looked up once per join and its route kept; a message costs one dictionary look-up more
 when nothing is declared about its event (60 ns), and the validator's run when something is.
@@ -12,15 +12,19 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
 
+from jsonschema_rs import Draft7Validator, ValidationError
+
 from moda.asyncapi import address as addresses
-from moda.asyncapi.document import Channel, Document, Message
+from moda.asyncapi.model import Channel, Document, Message
 from moda.asyncapi.policy import UNDECLARED, Policy
-from moda.asyncapi.schema import Compiler, Invalid, Validator
+from moda.asyncapi.schema import Compiler, Validator
+from moda.asyncapi.verdict import TOPIC, Invalid, explain
 
 Direction = Literal["in", "out"]
 
 REMEMBERED = 4096
-"""Topics whose route is remembered; a client that makes up topics can only push others out of it."""
+"""Topics whose route is remembered; a client that makes up topics can only push others out of it.
+"""
 
 PROTOCOL_EVENTS = frozenset({"phx_join", "phx_leave", "heartbeat"})
 
@@ -30,6 +34,7 @@ class Route:
     """One declared channel, compiled.
 
     ``inbound`` and ``outbound`` hold the validator of each event about which something is declared.
+    ``topics`` checks the parameters of a topic, where the document narrows any of them.
     """
 
     channel: Channel
@@ -37,6 +42,7 @@ class Route:
     inbound: Mapping[str, Validator]
     outbound: Mapping[str, Validator]
     events: frozenset[str]
+    topics: Draft7Validator | None
 
     @property
     def id(self) -> str:
@@ -49,7 +55,10 @@ class Route:
         return self.channel.address.template
 
     def accepts(self, event: str) -> bool:
-        """Whether clients may send this event here: the document says so, or says nothing about who sends what."""
+        """Whether clients may send this event here.
+
+        Yes when the document says so, or says nothing about who sends what.
+        """
         return not self.channel.directed or event in self.events or event in PROTOCOL_EVENTS
 
 
@@ -62,10 +71,12 @@ class Found:
 
 
 def check(route: Route | None, event: str, payload: Any) -> Invalid | None:
-    """What is wrong with a client's message on a topic of ``route``, or None. Called for every inbound message.
+    """What is wrong with a client's message on a topic of ``route``, or None.
 
-    ``payload`` is the decoded JSON value, or bytes for a binary frame; ``phx_join`` is an event like any other.
-    To leave a payload undecoded when nobody asks about it, look first: ``route.inbound.get(event)`` is None then.
+    Called for every inbound message.
+    ``payload`` is the decoded JSON value, or bytes for a binary frame; ``phx_join`` is an event
+    like any other. To leave a payload undecoded when nobody asks about it, look first:
+    ``route.inbound.get(event)`` is None then.
 
     >>> check(None, "new_msg", {"body": "hi"}) is None
     True
@@ -74,6 +85,20 @@ def check(route: Route | None, event: str, payload: Any) -> Invalid | None:
         return None
     validator = route.inbound.get(event)
     return None if validator is None else validator.check(payload)
+
+
+def check_topic(route: Route | None, params: Mapping[str, str]) -> Invalid | None:
+    """What is wrong with the parameters of a topic of ``route``, or None. Called once per join.
+
+    The reason is ``invalid topic`` and the path names the parameter.
+    """
+    if route is None or route.topics is None or route.topics.is_valid(dict(params)):
+        return None
+    try:
+        route.topics.validate(dict(params))
+    except ValidationError as error:
+        return explain(error, TOPIC)
+    return None
 
 
 class Registry:
@@ -105,8 +130,8 @@ class Registry:
     def declared(self, pattern: str) -> Route | None:
         """The channel declared with the address ``pattern``, whatever its parameters are called.
 
-        This is how a pattern given in code (``@gateway.channel("room:{id}")``) meets its declaration. A
-        parameter that the document narrows by an enum is not met by one that is not.
+        This is how a pattern given in code (``@gateway.channel("room:{id}")``) meets its
+        declaration. Raises DocumentError when the pattern is none.
         """
         return self._shapes.get(addresses.parse(pattern, where=pattern).shape)
 
@@ -118,7 +143,8 @@ class Registry:
     def validator(self, topic: str, event: str, direction: Direction = "in") -> Validator | None:
         """The validator of an event on a topic, or None when nothing is declared about it.
 
-        ``direction`` is seen from the server: "in" for what clients send, "out" for what they receive.
+        ``direction`` is seen from the server: "in" for what clients send, "out" for what they
+        receive.
         """
         found = self.find(topic)
         if found is None:
@@ -133,13 +159,19 @@ def _route(channel: Channel, compiler: Compiler) -> Route:
         inbound=_validators(channel, channel.inbound, compiler),
         outbound=_validators(channel, channel.outbound, compiler),
         events=frozenset(message.event for message in channel.inbound),
+        topics=compiler.parameters(channel.rules, channel.pointer, channel.id)
+        if channel.rules
+        else None,
     )
 
 
 def _validators(
     channel: Channel, messages: Iterable[Message], compiler: Compiler
 ) -> Mapping[str, Validator]:
-    """One validator per event. Messages that share an event are told apart by nothing else, so any may match."""
+    """One validator per event.
+
+    Messages that share an event are told apart by nothing else, so any of them may match.
+    """
     events: dict[str, list[Message]] = {}
     for message in messages:
         events.setdefault(message.event, []).append(message)

@@ -57,9 +57,10 @@ def _mapping(node: Any, key: str) -> Tree:
 def correct(root: Tree, source: str) -> tuple[Tree, list[str]]:
     """Puts WebSocket bindings where the binding's specification allows them.
 
-    ``ws`` binds channels only. Method, query and headers written on a server move to the channels on
-    that server that do not say it themselves; a ``ws`` binding on a message or an operation is dropped.
-    Returns the corrected copy and a warning per change; the document as received stays accepted.
+    ``ws`` binds channels only. Method, query and headers written on a server move to the channels
+    on that server that do not say it themselves; a ``ws`` binding on a message or an operation is
+    dropped. Returns the corrected copy and a warning per change; the document as received stays
+    accepted.
     """
     fixed = deepcopy(root)
     warnings: list[str] = []
@@ -72,7 +73,8 @@ def correct(root: Tree, source: str) -> tuple[Tree, list[str]]:
         moved = _move(fixed, bound, {where, place}, source)
         warnings.append(
             f"{source}: {where}/bindings/ws: a server has no ws binding;"
-            f" {', '.join(bound)} moved to {', '.join(moved) or 'no channel: none is on this server'}"
+            f" {', '.join(bound)} moved to"
+            f" {', '.join(moved) or 'no channel: none is on this server'}"
         )
     for where, node in _bindable(fixed):
         if _take(fixed, node, source, where):
@@ -83,7 +85,21 @@ def correct(root: Tree, source: str) -> tuple[Tree, list[str]]:
         for bindings in _mapping(_mapping(fixed, "components"), section).values():
             if isinstance(bindings, dict) and bindings.get("ws"):
                 bindings["ws"] = {}
+    for where, node in _channel_bindings(fixed):
+        ws = _mapping(node, "ws")
+        for key in ("query", "headers"):
+            if key in ws:
+                ws[key] = deepcopy(follow(fixed, ws[key], source, at(where, "ws", key))[1])
     return fixed, warnings
+
+
+def _channel_bindings(root: Tree) -> Iterator[tuple[str, Tree]]:
+    components = _mapping(root, "components")
+    for name, node in _mapping(components, "channelBindings").items():
+        yield at("#/components/channelBindings", name), node
+    for holder, base in ((root, "#/channels"), (components, "#/components/channels")):
+        for name, channel in _mapping(holder, "channels").items():
+            yield at(base, name, "bindings"), _mapping(channel, "bindings")
 
 
 def _take(root: Tree, node: Any, source: str, where: str) -> Tree:
@@ -143,9 +159,9 @@ def _bindable(root: Tree) -> Iterator[tuple[str, Any]]:
 def union(own: Tree, user: Tree) -> Tree:
     """Both documents as one: the user's as it stands, and moda's beside it.
 
-    Names inside a document (of channels, operations, servers and components) only tie it together; where
-    both use one, moda's is renamed and its references with it. What a wire can see, the addresses, is
-    for the caller to compare: see :func:`moda.asyncapi.document.merge`.
+    Names inside a document (of channels, operations, servers and components) only tie it together;
+    where both use one, moda's is renamed and its references with it. What a wire can see, the
+    addresses, is for the caller to compare: see :func:`moda.asyncapi.document.merge`.
     """
     renamed = deepcopy(own)
     taken: dict[str, str] = {}
@@ -244,7 +260,7 @@ def _tags(merged: Tree, own: Tree, user: Tree) -> None:
 
 
 def without(root: Tree, addresses: Collection[str]) -> Tree:
-    """The document without the channels of these addresses, their operations, and what only they used."""
+    """The document without these addresses, their operations, and what only they used."""
     pruned = deepcopy(root)
     gone = {
         at("#/channels", name)

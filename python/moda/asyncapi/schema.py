@@ -1,8 +1,8 @@
 """Payload schemas: checked once as schemas, compiled once, then asked about every payload.
 
 The dialect is AsyncAPI 3's Schema Object, which is JSON Schema draft-07 with annotations.
-jsonschema-rs validates Python values in place (0.1 µs for a join payload); it takes no raw JSON, so a
-payload is decoded before it is asked about, which a handler would do anyway.
+jsonschema-rs validates Python values in place (0.1 µs for a join payload); it takes no raw JSON, so
+a payload is decoded before it is asked about, which a handler would do anyway.
 
 Four things are settled here because a schema arrives with a document and payloads arrive from
 anybody:
@@ -10,16 +10,15 @@ anybody:
 - Nothing is fetched: references are resolved inside the document and the compiler is offline.
 - Patterns run on the linear-time engine; only a pattern that needs look-around or a
   backreference gets the backtracking one, with a budget.
-- A verdict is cheap, an explanation is not: over a choice of shapes the validator keeps one error per
-  wrong item per shape, which made 3.3 s of one 1.2 MB array. So the verdict is asked for first, and
-  only payloads of up to 500 values are explained in detail.
-- What a client is told is moda's own sentence, built from the kind of the failure. It names the place as
-  a JSON pointer, never repeats more than 60 characters of what was sent, and does not
-  change when the validator's wording does.
+- A verdict is cheap, an explanation is not: over a choice of shapes the validator keeps one error
+  per wrong item per shape, which made 3.3 s of one 1.2 MB array. So the verdict is asked for first,
+  and only payloads of up to 500 values are explained in detail.
+- What a client is told is moda's own sentence (:mod:`moda.asyncapi.verdict`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -69,12 +68,15 @@ class Validator:
         self.json = json
         """Whether the event may travel as JSON."""
         self.binary = binary
-        """Whether it may travel as a binary frame: its payload is bytes then, which no schema describes."""
+        """Whether it may travel as a binary frame, whose payload no schema describes."""
         self._compiled = compiled
         self._is_valid = compiled.is_valid if compiled is not None else _anything
 
     def check(self, payload: Any) -> Invalid | None:
-        """Whether a payload breaks the schema: a decoded JSON value, or bytes for a binary frame. Never raises."""
+        """Whether a payload breaks the schema. Never raises.
+
+        ``payload`` is a decoded JSON value, or bytes for a binary frame.
+        """
         if isinstance(payload, bytes):
             if self.binary:
                 return None
@@ -121,7 +123,7 @@ def _small(payload: Any) -> bool:
 
 
 class Compiler:
-    """Compiles the schemas of one document. The document is indexed once, whatever the number of schemas."""
+    """Compiles the schemas of one document, which is indexed once for all of them."""
 
     def __init__(self, root: dict[str, Any], source: str) -> None:
         self._root = root
@@ -135,8 +137,8 @@ class Compiler:
     def compile(self, pointers: tuple[str, ...], channel: str) -> Draft7Validator:
         """One validator for what any of the schemas at ``pointers`` takes.
 
-        Raises DocumentError when a schema is not one, refers to something remote or missing, or can never
-        finish.
+        Raises DocumentError when a schema is not one, refers to something remote or missing, or can
+        never finish.
         """
         known = self._done.get(pointers)
         if known is not None:
@@ -148,32 +150,57 @@ class Compiler:
             {"$ref": f"{BASE}#{quote(pointer[1:], safe=_FRAGMENT)}"} for pointer in pointers
         ]
         schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
-        built = self._build(schema, channel)
+        try:
+            built = self._build(schema)
+        except ValueError as error:
+            raise self._not_a_schema(error, channel) from error
         self._done[pointers] = built
         return built
 
-    def _build(self, schema: dict[str, Any], channel: str) -> Draft7Validator:
-        options: tuple[Any, ...] = (
-            jsonschema_rs.RegexOptions(),
-            jsonschema_rs.FancyRegexOptions(backtrack_limit=BACKTRACK_LIMIT),
-        )
-        failure: ValueError | None = None
-        for pattern_options in options:
-            try:
-                return Draft7Validator(
-                    schema,
-                    registry=self._registry,
-                    offline=True,
-                    validate_formats=True,
-                    pattern_options=pattern_options,
-                )
-            except ValueError as error:
-                failure = error
-                if not _is_pattern(error):
-                    break
-        raise self._not_a_schema(failure, channel) from failure
+    def parameters(
+        self, rules: Mapping[str, Mapping[str, Any]], where: str, channel: str
+    ) -> Draft7Validator:
+        """A validator for the parameters of an address, given what each has to be.
 
-    def _not_a_schema(self, failure: ValueError | None, channel: str) -> DocumentError:
+        Raises DocumentError, naming the parameter, for a pattern that is none.
+        """
+        for name, rule in rules.items():
+            try:
+                self._build(dict(rule))
+            except ValueError as error:
+                raise DocumentError(
+                    self._source,
+                    at(where, "parameters", name),
+                    f"channel {shown(channel)}: parameter {shown(name)} received"
+                    f" {shown(rule.get('pattern'))}; accepted: a regular expression",
+                ) from error
+        return self._build({"properties": {name: dict(rule) for name, rule in rules.items()}})
+
+    def _build(self, schema: dict[str, Any]) -> Draft7Validator:
+        linear = jsonschema_rs.RegexOptions()
+        try:
+            return self._validator(schema, linear)
+        except ValueError as error:
+            if not _is_pattern(error):
+                raise
+        return self._validator(
+            schema, jsonschema_rs.FancyRegexOptions(backtrack_limit=BACKTRACK_LIMIT)
+        )
+
+    def _validator(
+        self,
+        schema: dict[str, Any],
+        patterns: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions,
+    ) -> Draft7Validator:
+        return Draft7Validator(
+            schema,
+            registry=self._registry,
+            offline=True,
+            validate_formats=True,
+            pattern_options=patterns,
+        )
+
+    def _not_a_schema(self, failure: ValueError, channel: str) -> DocumentError:
         if not isinstance(failure, ValidationError):
             return DocumentError(
                 self._source,
@@ -190,7 +217,8 @@ class Compiler:
         return DocumentError(
             self._source,
             at("#", *path),
-            f"channel {shown(channel)}: the schema received {shown(_value(self._root, path))}; accepted: {accepted}",
+            f"channel {shown(channel)}: the schema received {shown(_value(self._root, path))};"
+            f" accepted: {accepted}",
         )
 
     def _walk(self, start: str, channel: str) -> None:
@@ -208,7 +236,8 @@ class Compiler:
                 raise DocumentError(
                     self._source,
                     pointer,
-                    f"channel {shown(channel)}: the schema received {shown(schema)}; accepted: an object, true or false",
+                    f"channel {shown(channel)}: the schema received {shown(schema)}; accepted:"
+                    " an object, true or false",
                 )
             if "$ref" in schema:
                 stack.append(
@@ -220,8 +249,8 @@ class Compiler:
     def _weigh(self, start: str, channel: str) -> None:
         """Counts the subschemas one value is put through, following references.
 
-        A schema that reaches itself without stepping into the value can never finish, and two references
-        per level over thirty levels finish next year.
+        A schema that reaches itself without stepping into the value can never finish, and two
+        references per level over thirty levels finish next year.
         """
         weights: dict[str, int] = {}
         path: list[str] = []
@@ -237,7 +266,8 @@ class Compiler:
                     raise DocumentError(
                         self._source,
                         pointer,
-                        f"channel {shown(channel)}: the schema stands for more than {MAX_EXPANSION} subschemas"
+                        f"channel {shown(channel)}: the schema stands for more than"
+                        f" {MAX_EXPANSION} subschemas"
                         " with its references written out; accepted: fewer",
                     )
                 continue
@@ -248,7 +278,8 @@ class Compiler:
                 raise DocumentError(
                     self._source,
                     pointer,
-                    f"channel {shown(channel)}: the schema holds itself without stepping into the value: {loop};"
+                    f"channel {shown(channel)}: the schema holds itself without stepping into"
+                    f" the value: {loop};"
                     " accepted: recursion through properties or items",
                 )
             path.append(pointer)
@@ -260,7 +291,7 @@ class Compiler:
             return []
         if "$ref" in schema:
             return [lookup(self._root, schema["$ref"], self._source, at(pointer, "$ref"))[0]]
-        found = [edge for edge in _below(schema, pointer, _IN_PLACE)]
+        found = _below(schema, pointer, _IN_PLACE)
         dependencies = schema.get("dependencies")
         if isinstance(dependencies, dict):
             found += [
@@ -276,7 +307,7 @@ def _refuse(uri: str) -> Any:
 
 
 def _below(schema: dict[str, Any], pointer: str, only: tuple[str, ...] | None = None) -> list[str]:
-    """Pointers of the direct subschemas; values of ``const``, ``enum`` or ``default`` are data, not schemas."""
+    """Pointers of the direct subschemas. What ``const``, ``enum`` or ``default`` hold is data."""
     found: list[str] = []
     for keyword, value in schema.items():
         if only is not None and keyword not in only:
@@ -304,5 +335,8 @@ def _is_pattern(error: ValueError) -> bool:
 def _value(root: Any, path: list[str | int]) -> Any:
     node = root
     for token in path:
-        node = node[token]
+        try:
+            node = node[token]
+        except (KeyError, IndexError, TypeError):
+            return None
     return node

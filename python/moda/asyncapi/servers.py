@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from moda.asyncapi import rewrite
-from moda.asyncapi.document import OWN, Document, parse
+from moda.asyncapi.document import OWN, parse
+from moda.asyncapi.model import Document
 from moda.asyncapi.source import read
 from moda.errors import ConfigurationError
 
@@ -22,9 +23,9 @@ EVERY_INTERFACE = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 (compared with, ne
 class Server:
     """One socket mount as clients reach it.
 
-    ``path`` is the mount (``/socket``); the document says ``/socket/websocket``. A ``host`` that means
-    every interface is written ``localhost``, since no client can connect to it. ``auth`` is whether a token
-    is needed: "required" adds the security scheme to the server.
+    ``path`` is the mount (``/socket``); the document says ``/socket/websocket``. A ``host`` that
+    means every interface is written ``localhost``, since no client can connect to it. ``auth`` is
+    whether a token is needed: "required" adds the security scheme to the server.
     """
 
     host: str = "localhost"
@@ -61,10 +62,10 @@ class Server:
 def own(servers: Sequence[Server] = (), without: Collection[str] = ()) -> Document:
     """moda's own document.
 
-    ``servers`` are the configured socket mounts (none: the document's default, ``localhost:4001``), with names
-    of their own. ``without`` names addresses that this server does not serve, such as ``chart:prices``
-    with the market switched off; what only they used goes with them. ConfigurationError for two servers
-    of one name, or an address that is not moda's.
+    ``servers`` are the configured socket mounts (none: the document's default, ``localhost:4001``),
+    with names of their own. ``without`` names addresses that this server does not serve, such as
+    ``chart:prices`` with the market switched off; what only they used goes with them.
+    ConfigurationError for two servers of one name, or an address that is not moda's.
     """
     name, root = read(OWN)
     known = [channel["address"] for channel in root["channels"].values()]

@@ -27,7 +27,7 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_NODES = 200_000
 """Values in a document with every alias written out."""
 MAX_DEPTH = 100
-"""Nesting of a document with every alias written out; keeps every later walk far from the stack's end."""
+"""Nesting with every alias written out; keeps every later walk far from the stack's end."""
 MAX_DIGITS = 400
 """Length of a number; above it Python's own conversion is quadratic, then refused."""
 
@@ -105,7 +105,7 @@ def scalar(text: str) -> Any:
 # -- JSON
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """What JSON's hooks raise; turned into a DocumentError that knows the document's name."""
 
 
@@ -114,22 +114,24 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(built) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Refused(f"the key {shown(twice)} is given twice in one object")
+        raise _RefusedError(f"the key {shown(twice)} is given twice in one object")
     return built
 
 
 def _constant(text: str) -> Any:
-    raise _Refused(f"received the number {text}; accepted: finite numbers")
+    raise _RefusedError(f"received the number {text}; accepted: finite numbers")
 
 
 def _number(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise _Refused(f"received a number of {len(text)} digits; accepted: up to {MAX_DIGITS}")
+        raise _RefusedError(
+            f"received a number of {len(text)} digits; accepted: up to {MAX_DIGITS}"
+        )
     return int(text)
 
 
 def _json(name: str, text: str) -> Any:
-    """The document as JSON, or None when it is not JSON: then it may still be YAML in flow style."""
+    """The document as JSON, or None when it is not: it may still be YAML in flow style."""
     try:
         root = json.loads(
             text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_number
@@ -138,7 +140,7 @@ def _json(name: str, text: str) -> Any:
         raise DocumentError(
             name, "#", f"nested too deeply; accepted: up to {MAX_DEPTH} levels"
         ) from None
-    except _Refused as refused:
+    except _RefusedError as refused:
         raise DocumentError(name, "#", str(refused)) from None
     except ValueError:
         return None
@@ -353,7 +355,8 @@ class _Builder:
             if not all(isinstance(source, dict) for source in sources):
                 raise self._error(
                     line,
-                    f"the merge key << received {shown(value)}; accepted: an object or a list of them",
+                    f"the merge key << received {shown(value)}; accepted: an object or a list"
+                    " of them",
                 )
             parent.merged.extend(sources)
         elif parent.key is not None:

@@ -15,28 +15,30 @@ from jsonschema_rs import ValidationError
 from moda.asyncapi.fault import shown
 from moda.asyncapi.pointer import of_path
 
-REASON = "invalid payload"
+PAYLOAD = "invalid payload"
+TOPIC = "invalid topic"
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """A payload that breaks its schema: the reply to it is ``{"status": "error", "response": response}``.
+    """What is wrong with a message, as the response of its error reply.
 
-    ``path`` is a JSON pointer into the payload, "" for the whole of it; ``message`` is one sentence for
-    a person.
+    ``path`` is a JSON pointer into the payload, "" for the whole of it; for an invalid topic it
+    names the parameter. ``message`` is a sentence for a person, ``reason`` a word for a program.
     """
 
     path: str
     message: str
+    reason: str = PAYLOAD
 
     @property
     def response(self) -> dict[str, str]:
-        """The response of the error reply.
+        """The response of the reply, whose status is "error".
 
         >>> Invalid("/interval_ms", "must be at least 250; received 1").response["path"]
         '/interval_ms'
         """
-        return {"reason": REASON, "path": self.path, "message": self.message}
+        return {"reason": self.reason, "path": self.path, "message": self.message}
 
 
 _WORDS = {
@@ -50,14 +52,14 @@ _WORDS = {
 }
 
 
-def explain(error: ValidationError) -> Invalid:
+def explain(error: ValidationError, reason: str = PAYLOAD) -> Invalid:
     """A validator's error as moda tells it.
 
-    Of a choice between shapes the one the payload was meant for is explained, where that can be told: the
-    only one whose fixed fields the payload has.
+    Of a choice between shapes the one the payload was meant for is explained, where that can be
+    told: the only one whose fixed fields the payload has.
     """
     error = _narrow(error)
-    return Invalid(of_path(error.instance_path), _sentence(error))
+    return Invalid(of_path(error.instance_path), _sentence(error), reason)
 
 
 def _narrow(error: ValidationError) -> ValidationError:
@@ -78,7 +80,7 @@ def _narrow(error: ValidationError) -> ValidationError:
 
 
 def _rules_out(error: ValidationError, depth: int) -> bool:
-    """Whether an error says that a branch was for another kind of value, not that this value has a mistake."""
+    """Whether an error says that a branch was for another value, not that this one is wrong."""
     below = len(error.instance_path) - depth
     return (error.kind.name == "type" and below == 0) or (
         error.kind.name in ("const", "enum") and below <= 1
@@ -112,7 +114,10 @@ def _unexpected(kind: Any, _: Any) -> str:
 
 
 def _options(kind: Any, value: Any) -> str:
-    return f"must be one of {', '.join(shown(option) for option in kind.options[:10])}; received {shown(value)}"
+    return (
+        f"must be one of {', '.join(shown(option) for option in kind.options[:10])};"
+        f" received {shown(value)}"
+    )
 
 
 def _choice(kind: Any, value: Any) -> str:

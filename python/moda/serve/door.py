@@ -97,6 +97,7 @@ class Door:
             self._add(mount)
         self._exact_raw = {path.encode(): mount for path, mount in self._exact.items()}
         self._waiting: dict[Waiting, float] = {}
+        self._interval = min(1.0, options.handshake_timeout / 4)
         self._sweeper: asyncio.TimerHandle | None = None
 
     def _add(self, mount: Mount) -> None:
@@ -153,7 +154,7 @@ class Door:
         """
         self._waiting[one] = time.monotonic() + self.options.handshake_timeout
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(1.0, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)
 
     def unwatch(self, one: Waiting) -> None:
         self._waiting.pop(one, None)
@@ -175,7 +176,7 @@ class Door:
             self._waiting.pop(one, None)
             one.overdue()
         loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(1.0, self._sweep) if self._waiting else None
+        self._sweeper = loop.call_later(self._interval, self._sweep) if self._waiting else None
 
     def close(self) -> None:
         """Lets nobody in any more: whoever waits is told to come back, new heads too."""

@@ -5,9 +5,9 @@ errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from moda.message import ServiceStatus
 from moda.serve.pages import App, Scope
@@ -15,9 +15,31 @@ from moda.serve.pages import App, Scope
 if TYPE_CHECKING:
     from moda.serve.metrics import Exporter, HttpLatency
 
-__all__ = ["API", "Face", "error_body", "request_id_of"]
+__all__ = ["API", "Face", "Site", "SiteAnswer", "error_body", "request_id_of"]
 
 API = "/api/v1"
+
+
+class SiteAnswer(Protocol):
+    """An answer to a GET: all its headers but the length, in lower case."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class Site(Protocol):
+    """Pages that know their own paths and their own caching."""
+
+    @property
+    def paths(self) -> Sequence[str]: ...
+
+    def answer(self, path: str, query: str, if_none_match: str) -> SiteAnswer | None:
+        """None for a path that is not one of :attr:`paths`. Quick: it runs on the loop."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +47,8 @@ class Face:
     """What plain HTTP shows.
 
     ``services`` are the probes' answers, asked per health request. ``exporter`` None: no
-    ``/metrics``. ``latency`` records every request. ``pages`` are made when first asked for:
-    path -> (body, media type). ``routes`` are Litestar handlers of capabilities. ``console`` is a
+    ``/metrics``. ``latency`` records every request. ``sites`` answer for paths of their own
+    (``/asyncapi``). ``routes`` are Litestar handlers of capabilities. ``console`` is a
     folder, or None to leave ``/`` to ``mounted``. ``draining`` turns health to ``down``.
     """
 
@@ -36,7 +58,7 @@ class Face:
     exporter: Exporter | None = None
     latency: HttpLatency | None = None
     console: Path | None = None
-    pages: Mapping[str, Callable[[], tuple[bytes, str]]] = field(default_factory=dict)
+    sites: Sequence[Site] = ()
     routes: Sequence[Any] = ()
     mounted: App | None = None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
@@ -73,13 +73,13 @@ class Front(asyncio.Protocol):
     # -- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        stream = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
         door = self._door
         if door.sockets() >= door.options.max_sockets:
             door.on_refusal("sockets")
-            transport.abort()
+            stream.abort()
             return
-        self._transport = transport
+        self._transport = stream
         door.watch(self)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -20,6 +20,16 @@ QUOTED = 120
 """Characters of a client's own words that an error text may repeat."""
 
 
+_LOOKED_AT = (
+    b"connection",
+    b"upgrade",
+    b"sec-websocket-version",
+    b"sec-websocket-key",
+    b"transfer-encoding",
+    b"content-length",
+)
+
+
 class HeadError(ValueError):
     """Not a request head. The text says what is wrong and repeats nothing."""
 
@@ -91,12 +101,11 @@ def split_target(url: bytes) -> tuple[str, bytes]:
     return path.decode("utf-8", "replace"), parsed.query or b""
 
 
-def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[str]:
+def _items(values: list[bytes]) -> list[str]:
     """A list header's items over all its lines, lower case."""
-    items: list[str] = []
-    for name, value in headers:
-        if name == wanted:
-            items.extend(part.strip().lower() for part in value.decode("latin-1").split(","))
+    items = [
+        part.strip() for value in values for part in value.decode("latin-1").lower().split(",")
+    ]
     return [item for item in items if item]
 
 
@@ -112,16 +121,21 @@ def upgrade_fault(headers: list[tuple[bytes, bytes]], version: str) -> str | Non
     """
     if version != "1.1":
         return f"a WebSocket upgrade takes HTTP/1.1, got HTTP/{version}"
-    connection = _values(headers, b"connection")
+    sent: dict[bytes, list[bytes]] = {name: [] for name in _LOOKED_AT}
+    for name, value in headers:
+        known = sent.get(name)
+        if known is not None:
+            known.append(value)
+    connection = _items(sent[b"connection"])
     if "upgrade" not in connection:
         return f"'connection' header must contain 'upgrade', got {_shown(connection)}"
-    upgrade = _values(headers, b"upgrade")
+    upgrade = _items(sent[b"upgrade"])
     if "websocket" not in upgrade:
         return f"'upgrade' header must contain 'websocket', got {_shown(upgrade)}"
-    versions = _values(headers, b"sec-websocket-version")
+    versions = _items(sent[b"sec-websocket-version"])
     if versions != ["13"]:
         return f"'sec-websocket-version' header must be '13', got {_shown(versions)}"
-    keys = [value for name, value in headers if name == b"sec-websocket-key"]
+    keys = sent[b"sec-websocket-key"]
     if len(keys) != 1:
         return f"'sec-websocket-key' header must be sent once, got {len(keys)} of them"
     try:
@@ -130,9 +144,8 @@ def upgrade_fault(headers: list[tuple[bytes, bytes]], version: str) -> str | Non
         fits = False
     if not fits:
         return "'sec-websocket-key' header must be 16 bytes in base64"
-    for name, value in headers:
-        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ")):
-            return "a WebSocket upgrade has no body, got one announced"
+    if sent[b"transfer-encoding"] or any(value.strip(b"0 ") for value in sent[b"content-length"]):
+        return "a WebSocket upgrade has no body, got one announced"
     return None
 
 

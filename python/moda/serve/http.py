@@ -1,7 +1,7 @@
 """Plain HTTP: who answers which path, and what every answer carries.
 
-In this order: a page held in memory (console, docs, AsyncAPI); moda's own API (Litestar); the
-application the operator mounted; else 404. A mounted application gets every path moda does not
+In this order: a page held in memory (console, docs), a site (AsyncAPI), moda's own API (Litestar);
+the application the operator mounted; else 404. A mounted application gets every path moda does not
 serve, and its lifespan events; moda adds a request id to its answers and nothing else.
 
 Errors of our own are JSON: ``{"error": {"status", "message", "request_id"}}``, with ``extra`` where
@@ -23,7 +23,7 @@ from structlog.contextvars import bind_contextvars
 
 from moda.serve.api import litestar_app
 from moda.serve.docs import STYLE
-from moda.serve.face import API, Face, error_body
+from moda.serve.face import API, Face, Site, error_body, request_id_of
 from moda.serve.pages import (
     SECURITY_HEADERS,
     App,
@@ -45,6 +45,7 @@ _log = structlog.get_logger("moda.http")
 _LITESTAR_404 = f"{API}/{{path:str}}"
 """A page of Litestar's for wrong addresses below its documents; ours says the same in JSON."""
 
+_GET_ONLY = Page.of(b"", "text/plain")
 _ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
 
 
@@ -85,8 +86,7 @@ class _Dispatcher:
         self._makers: dict[str, Callable[[], Page]] = {
             f"{API}/docs.css": lambda: Page.of(STYLE.encode(), "text/css; charset=utf-8")
         }
-        for path, make in face.pages.items():
-            self._makers[path] = _maker(make)
+        self._sites = {path: site for site in face.sites for path in site.paths}
         if face.console is not None:
             files = load_files(face.console)
             for path, file in files.items():
@@ -135,6 +135,9 @@ class _Dispatcher:
             if path in self._makers:
                 scope["path_template"] = path
                 await serve_page(self._page(path), scope, sending)
+            elif path in self._sites:
+                scope["path_template"] = path
+                await serve_site(self._sites[path], scope, sending)
             elif path in self._exact or any(pattern.fullmatch(path) for pattern in self._patterns):
                 await self._litestar(scope, receive, sending)
             elif self._mounted is not None:
@@ -163,10 +166,6 @@ class _Dispatcher:
         if page is None:
             page = self._made[path] = self._makers[path]()
         return page
-
-
-def _maker(make: Callable[[], tuple[bytes, str]]) -> Callable[[], Page]:
-    return lambda: Page.of(*make())
 
 
 def _file_maker(file: Path) -> Callable[[], Page]:
@@ -208,6 +207,28 @@ def dressed(
     if ours:
         result.extend(header for header in SECURITY_HEADERS if header[0] not in present)
     return result
+
+
+async def serve_site(site: Site, scope: Scope, send: Send) -> None:
+    """Answers a GET or HEAD with what a site says; 405 for the rest."""
+    if scope["method"] not in ("GET", "HEAD"):
+        await serve_page(_GET_ONLY, scope, send)
+        return
+    known = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
+    found = site.answer(
+        scope["path"], scope["query_string"].decode("latin-1"), known.decode("latin-1")
+    )
+    if found is None:
+        await send_error(send, 404, f"nothing is served at {scope['path']}", request_id_of(scope))
+        return
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in found.headers.items()
+    ]
+    if found.status != 304:
+        headers.append((b"content-length", str(len(found.body)).encode()))
+    body = b"" if scope["method"] == "HEAD" else found.body
+    await send({"type": "http.response.start", "status": found.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def send_error(send: Send, status: int, message: str, request_id: str) -> None:

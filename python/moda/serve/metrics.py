@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Literal, NotRequired, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import psutil
 from prometheus_client import CollectorRegistry
@@ -54,7 +54,12 @@ __all__ = [
 # -- what the hub is asked for
 
 
-class HubStats(TypedDict):
+class _Mounts(TypedDict, total=False):
+    mounts: Mapping[str, int]
+    """Connections open by mount path; without it they are shown as one, ``mount="all"``."""
+
+
+class HubStats(_Mounts):
     """What the hub's ``stats()`` answers, as far as it is exposed.
 
     Totals since the start, never decreasing, but for the four gauges of now: ``connections``,
@@ -62,8 +67,6 @@ class HubStats(TypedDict):
     """
 
     connections: int
-    mounts: NotRequired[Mapping[str, int]]
-    """Connections open by mount path; without it they are shown as one, ``mount="all"``."""
     channels: int
     topics: int
     outbox_bytes: int

@@ -232,7 +232,7 @@ class Server:
         if face.console is not None:
             lines.append(("console", url + "/"))
         lines.append(("HTTP API", url + "/api/v1/docs"))
-        if "/asyncapi" in face.pages:
+        if any("/asyncapi" in site.paths for site in face.sites):
             lines.append(("WebSocket API", url + "/asyncapi"))
         lines.extend(("socket", socket_url + mount.path) for mount in self.plan.mounts)
         lines.append(("health", url + "/health"))

@@ -4,8 +4,9 @@ Measured on two CPUs: all of psutil's readings together take 75 microseconds (CP
 27, process 28, load average 1). They are nevertheless taken in a worker thread, because the time is
 the kernel's and not ours: the same three files under ``/proc`` take milliseconds on a
 machine with hundreds of CPUs and interrupts, and longer when memory is short, which is exactly when
-somebody looks at the chart. The loop pays for handing the work over and for copying two small
-windows: about 0.1 ms per tick.
+somebody looks at the chart. What is left for the loop is 50 microseconds per tick with both windows
+full (counters, percentiles, 17 points published) and the hand-over; all of a tick, thread
+included, is 0.24 ms of CPU, or 0.012 % of a core at the default interval.
 
 Two figures that look harmless are left out on purpose. The number of open files is a directory
 listing, which takes 5 ms with 10,000 connections and gives up the GIL at every entry; the

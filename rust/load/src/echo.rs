@@ -57,6 +57,8 @@ pub struct Volley {
     text: Vec<u8>,
     pub answers: u64,
     misordered: u64,
+    /// Answers whose status is not ok.
+    refused: u64,
     latency: Histogram,
     stopping: bool,
 }
@@ -80,6 +82,7 @@ impl Volley {
             text: Vec::new(),
             answers: 0,
             misordered: 0,
+            refused: 0,
             latency: Histogram::default(),
             stopping: false,
         }
@@ -143,6 +146,7 @@ impl Volley {
             "latency_us": latency,
             "unanswered": outstanding(&self),
             "misordered": self.misordered,
+            "refused": self.refused,
             "client_cpu": seconds(cpu) / seconds(took),
             "errors": swarm.errors,
         }))
@@ -157,6 +161,9 @@ impl Handler for Volley {
         let number = self.answered[connection.id];
         if self.numbered && wire::number(reply.reference) != Some(number) {
             self.misordered += 1;
+        }
+        if !wire::is_ok(reply.payload) {
+            self.refused += 1;
         }
         self.answered[connection.id] += 1;
         let slot = usize::try_from(number).unwrap_or_default() % self.depth;

@@ -190,7 +190,7 @@ const COMMANDS: &[Command] = &[
         name: "join",
         help: "a crowd that connects and joins",
         flags: &[
-            &URL, &MANY, &TOPIC, &AT_ONCE, &LIMIT, &PROBES, &PROBE_MS, &PATIENCE, &CORE,
+            &URL, &PID, &MANY, &TOPIC, &AT_ONCE, &LIMIT, &PROBES, &PROBE_MS, &PATIENCE, &CORE,
         ],
         run: scenes::join,
     },

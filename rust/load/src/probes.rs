@@ -26,6 +26,8 @@ pub struct Probes {
     /// By number: when it left and in which phase.
     times: Vec<(u64, usize)>,
     phases: Vec<Histogram>,
+    /// Sends no more.
+    pub stopped: bool,
     /// Where heartbeats that leave now are counted.
     pub phase: usize,
 }
@@ -44,6 +46,7 @@ impl Probes {
             answered: 0,
             times: vec![(0, 0); OUTSTANDING],
             phases: vec![Histogram::default(); phases],
+            stopped: false,
             phase: 0,
         }
     }
@@ -54,7 +57,7 @@ impl Probes {
 
     /// Sends what is due; returns the time until the next.
     pub fn tick(&mut self, swarm: &mut Swarm) -> Duration {
-        if self.count == 0 {
+        if self.count == 0 || self.stopped {
             return Duration::MAX;
         }
         let mut now = sys::now();

@@ -64,7 +64,7 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
     let mut burst = reception.summary(stage.expected(order.count));
     burst["cpu_ns"] = account.per(reception.received)?;
     let latency = reception.latency.summary();
-    stage.idle(Duration::from_millis(200))?;
+    stage.settle()?;
     Ok(json!({
         "command": "fanout",
         "connections": count,
@@ -95,6 +95,7 @@ pub fn join(options: &Options) -> Result<Value, Failure> {
     let mut stage = Stage::open(options, 2)?;
     stage.idle(Duration::from_secs(1))?;
     stage.observer.probes.phase = 1;
+    let account = Account::begin(options.number("pid")?)?;
     let (start, cpu) = (sys::now(), sys::cpu_time());
     let (swarm, observer) = (&mut stage.swarm, &mut stage.observer);
     let joined = swarm.open(stage.subscribers, count, in_flight, limit, observer)?;
@@ -106,8 +107,8 @@ pub fn join(options: &Options) -> Result<Value, Failure> {
         .max()
         .unwrap_or(start);
     let (took, cpu) = (end.saturating_sub(start), sys::cpu_time() - cpu);
-    stage.observer.probes.phase = QUIET;
-    stage.idle(Duration::from_millis(500))?;
+    let cpu_ns = account.per(joined as u64)?;
+    stage.settle()?;
     Ok(json!({
         "command": "join",
         "clients": count,
@@ -116,6 +117,7 @@ pub fn join(options: &Options) -> Result<Value, Failure> {
         "alive": stage.swarm.alive(stage.subscribers),
         "seconds": seconds(took),
         "per_s": rate(joined as u64, took),
+        "cpu_ns": cpu_ns,
         "join_us": stage.observer.joins.summary(),
         "heartbeat_us": {
             "quiet": stage.observer.probes.summary(QUIET),
@@ -186,6 +188,7 @@ pub fn stall(options: &Options) -> Result<Value, Failure> {
         reception.latency.summary(),
     );
     let alive = stage.swarm.alive(stage.subscribers);
+    stage.settle()?;
     stage.drain(first);
     Ok(json!({
         "command": "stall",
@@ -198,6 +201,7 @@ pub fn stall(options: &Options) -> Result<Value, Failure> {
         "received": burst,
         "latency_us": latency,
         "heartbeat_us": stage.observer.probes.summary(1),
+        "heartbeats_unanswered": stage.observer.probes.unanswered(),
         "server": server,
         "errors": stage.swarm.errors,
     }))

@@ -175,6 +175,16 @@ impl Stage {
         Ok(())
     }
 
+    /// Ends the heartbeats and gives the last of them a second to be answered.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.observer.probes.stopped = true;
+        self.swarm
+            .run(Duration::from_secs(1), &mut self.observer, |_, observer| {
+                observer.probes.unanswered() == 0
+            })?;
+        Ok(())
+    }
+
     fn control(&mut self) -> Result<usize, Failure> {
         if let Some(id) = self.control {
             return Ok(id);

@@ -178,7 +178,9 @@ fn element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Whether a reply's payload says `"status":"ok"`.
 pub fn is_ok(payload: &[u8]) -> bool {
-    find(payload, br#""status":"ok""#).is_some() || find(payload, br#""status": "ok""#).is_some()
+    payload.starts_with(br#"{"status":"ok""#)
+        || find(payload, br#""status":"ok""#).is_some()
+        || find(payload, br#""status": "ok""#).is_some()
 }
 
 /// The non-negative integer that follows `"name":` in a JSON object.

@@ -1,8 +1,8 @@
 """A payload schema as the rows of a table: what may stand where, and what it has to be.
 
 A row is a place in the payload. Objects written in place are opened; a reference is not, it is
-summed up and linked to where it is shown once. That keeps a page as long as its document, whatever the
-document refers to, and lets schemas be recursive.
+summed up and linked to where it is shown once. That keeps a page as long as its document, whatever
+the document refers to, and lets schemas be recursive.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ _CHOICES = (("oneOf", "one of"), ("anyOf", "any of"), ("allOf", "all of"))
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. ``level`` is how deep the place is; ``link`` names the schema shown elsewhere, if it is one.
+    """One row.
 
+    ``level`` is how deep the place is; ``link`` names the schema shown elsewhere, if it is one.
     ``limits`` are short phrases, ``values`` JSON texts the value is one of.
     """
 
@@ -62,7 +63,9 @@ class Outline:
         self._source = source
 
     def rows(self, schema: Any) -> list[Row]:
-        """The rows of a schema. The first is the value itself, named "", unless it is a plain object."""
+        """The rows of a schema. The first is the value itself, named "", unless it is a plain
+        object.
+        """
         schema, _ = self._resolved(schema)
         own = self._row("", schema, 0, False, None)
         below = list(self._inside(schema, 0))
@@ -89,7 +92,7 @@ class Outline:
         )
 
     def _resolved(self, schema: Any) -> tuple[Any, str | None]:
-        """A schema with its reference followed, and the name it goes by if it has one of its own."""
+        """A schema with its reference followed, and its name if it has one of its own."""
         if not isinstance(schema, dict) or "$ref" not in schema:
             return schema, None
         pointer, target = follow(self._root, schema, self._source, "#")
@@ -176,7 +179,8 @@ class Outline:
             items = schema.get("items")
             if kinds == "array" and isinstance(items, dict) and depth < 3:
                 inner, link = self._resolved(items)
-                return f"array of {link or (self._kind(inner, depth + 1) if isinstance(inner, dict) else 'anything')}"
+                plain = self._kind(inner, depth + 1) if isinstance(inner, dict) else "anything"
+                return f"array of {link or plain}"
             return kinds
         for keyword, word in _CHOICES:
             options = schema.get(keyword)

@@ -1,8 +1,8 @@
 """Descriptions as HTML: the part of CommonMark that descriptions use.
 
-Paragraphs, lists, fenced code, headings (shown as bold lines, the page has its own), `code`, **bold**,
-*emphasis* and links to http, https and places of the page. Anything else stays the text it is. The input
-is escaped piece by piece, so nothing in a description is ever HTML.
+Paragraphs, lists, fenced code, headings (shown as bold lines, the page has its own), `code`,
+**bold**, *emphasis* and links to http, https and places of the page. Anything else stays the text
+it is. The input is escaped piece by piece, so nothing in a description is ever HTML.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from moda.asyncapi.markup import Markup, join, tag, text
+from moda.asyncapi.pages.markup import Markup, join, tag, text
 
 _ITEM = re.compile(r"\s{0,3}(?:[-*+]|(\d{1,3})[.)])\s+(.*)")
 _HEADING = re.compile(r"#{1,6}\s+(.*?)\s*#*\Z")

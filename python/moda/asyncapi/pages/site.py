@@ -1,4 +1,4 @@
-"""What a browser or a tool gets under ``/asyncapi``: bytes and headers, for whoever holds the socket.
+"""What is served under ``/asyncapi``: bytes and headers, for whoever holds the socket.
 
     /asyncapi            the page                    ?view=client shows the client's side
     /asyncapi.yaml       the document                ?view=client is its exact mirror
@@ -17,10 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import parse_qs
 
-from moda.asyncapi.document import Document
 from moda.asyncapi.dump import to_json, to_yaml
 from moda.asyncapi.fault import shown
-from moda.asyncapi.page import Links, page
+from moda.asyncapi.model import Document
+from moda.asyncapi.pages.page import Links, page
 from moda.asyncapi.rewrite import mirror
 
 ASSETS = Path(__file__).with_name("assets")
@@ -47,7 +47,7 @@ class Answer:
 
 
 class Site:
-    """The pages of one document. ``base`` is the path of the HTML page, without a slash at its end."""
+    """The pages of one document. ``base`` is the path of the HTML page, ``/asyncapi``."""
 
     def __init__(self, document: Document, base: str = "/asyncapi") -> None:
         self._document = document
@@ -69,8 +69,8 @@ class Site:
     def answer(self, path: str, query: str = "", if_none_match: str = "") -> Answer | None:
         """The answer to ``GET path?query``, or None when the path is not one of :attr:`paths`.
 
-        ``if_none_match`` is that request header; an unchanged answer is then a 304 without a body. A view
-        that does not exist is a 400 that says which ones do.
+        ``if_none_match`` is that request header; an unchanged answer is then a 304 without a body.
+        A view that does not exist is a 400 that says which ones do.
         """
         makers: dict[str, Callable[[str], Answer]] = {
             self._base: self._page,
@@ -134,7 +134,7 @@ def _headers(content_type: str, cache: str = "no-store") -> dict[str, str]:
 
 
 def _unless_known(answer: Answer, if_none_match: str) -> Answer:
-    """A 304 when the client holds this answer already. Weak comparison, as RFC 9110 asks for here."""
+    """A 304 when the client has this answer; compared weakly, as RFC 9110 asks for here."""
     tags = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
     if "*" not in tags and answer.headers["etag"] not in tags:
         return answer

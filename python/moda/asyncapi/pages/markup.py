@@ -1,8 +1,8 @@
 """HTML without a template language: text is escaped because there is no way to forget it.
 
 A :class:`Markup` is HTML already; any other value becomes text. Attributes are always quoted and
-always escaped. That is the whole of it, and the reason a title from somebody's document cannot become an
-element of the page.
+always escaped. That is the whole of it, and the reason a title from somebody's document cannot
+become an element of the page.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def join(parts: Iterable[str | int | Markup | None], between: str = "") -> Marku
 def tag(
     name: str, /, *children: str | int | Markup | None, **attributes: str | bool | None
 ) -> Markup:
-    """An element. ``class_`` is ``class``, ``data_x`` is ``data-x``; None and False leave an attribute out.
+    """An element. ``class_`` is ``class``, ``data_x`` is ``data-x``; None and False are left out.
 
     >>> tag("a", "R&D", href='?a="b"', class_="link")
     '<a href="?a=&quot;b&quot;" class="link">R&amp;D</a>'

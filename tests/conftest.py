@@ -1,0 +1,92 @@
+"""What every test may ask for: a gateway that runs, and clients that connect to it.
+
+Tests run on uvloop, as the gateway does. ``await serve(gateway)`` starts one in this process,
+``await connect(running)`` opens a V2 client, ``await connect_v1(running)`` a V1 client, and
+``await raw(running)`` a bare TCP connection. All end with the test, clients first; a test whose
+gateway left an error behind in the loop fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+import uvloop
+from gateway import Running, start
+from phoenix import Phoenix, PhoenixV1
+from raw import Raw
+
+from moda import Gateway
+
+Serve = Callable[..., Awaitable[Running]]
+Connect = Callable[..., Awaitable[Phoenix]]
+ConnectV1 = Callable[..., Awaitable[PhoenixV1]]
+OpenRaw = Callable[..., Awaitable[Raw]]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """``running = await serve(gateway)``; its ``url``, ``port`` and ``ws()`` say where it is."""
+    all_running: list[Running] = []
+
+    async def begin(gateway: Gateway, **options: Any) -> Running:
+        running = await start(gateway, **options)
+        all_running.append(running)
+        return running
+
+    yield begin
+    for running in all_running:
+        await running.stop()
+
+
+@pytest.fixture
+async def connect(serve: Serve) -> AsyncIterator[Connect]:
+    """Opens V2 clients; they close with the test, before their gateway does."""
+    clients: list[Phoenix] = []
+
+    async def begin(
+        running: Running, path: str = "/socket", *, params: Mapping[str, str] | None = None, **options: Any
+    ) -> Phoenix:
+        client = await Phoenix.open(running.ws(path, **(params or {})), **options)
+        clients.append(client)
+        return client
+
+    yield begin
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def connect_v1(serve: Serve) -> AsyncIterator[ConnectV1]:
+    """Opens V1 clients: they send no ``vsn``."""
+    clients: list[PhoenixV1] = []
+
+    async def begin(running: Running, path: str = "/socket", **options: Any) -> PhoenixV1:
+        client = await PhoenixV1.open(running.ws(path, vsn=""), **options)
+        clients.append(client)
+        return client
+
+    yield begin
+    for client in clients:
+        await client.close()
+
+
+@pytest.fixture
+async def raw(serve: Serve) -> AsyncIterator[OpenRaw]:
+    """Opens bare TCP connections."""
+    clients: list[Raw] = []
+
+    async def begin(running: Running, **options: Any) -> Raw:
+        client = await Raw.open(running.port, **options)
+        clients.append(client)
+        return client
+
+    yield begin
+    for client in clients:
+        client.close()

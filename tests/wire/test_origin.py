@@ -1,0 +1,109 @@
+"""Which origins the rules let in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moda.errors import ConfigurationError
+from moda.wire.origin import ANY_ORIGIN, SAME_HOST, AllowedOrigin, OriginRule
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "admitted"),
+    [
+        ("http://localhost:4001", "localhost:4001", True),
+        ("https://localhost", "localhost:4001", True),
+        ("http://LocalHost", "localhost", True),
+        ("http://[::1]:4001", "[::1]:4001", True),
+        ("http://127.0.0.1", "localhost", False),
+        ("http://localhost", None, False),
+        ("http://localhost", "", False),
+        ("http://user@localhost", "localhost", False),
+        ("http://localhost/", "localhost", False),
+        ("http://localhost http://evil", "localhost", False),
+        ("null", "localhost", False),
+        ("file://", "localhost", False),
+        ("", "localhost", False),
+        ("localhost", "localhost", False),
+        (None, "localhost", True),
+        (None, None, True),
+    ],
+)
+def test_same_host_compares_hosts_and_nothing_else(origin, host, admitted):
+    assert SAME_HOST.admits(origin, host) is admitted
+
+
+@pytest.mark.parametrize(
+    ("entry", "origin", "admitted"),
+    [
+        ("https://example.com", "https://example.com", True),
+        ("https://example.com", "https://EXAMPLE.com:443", True),
+        ("https://example.com", "https://example.com:8443", False),
+        ("https://example.com", "http://example.com", False),
+        ("//example.com", "http://example.com:9999", True),
+        ("//example.com:8080", "http://example.com:8080", True),
+        ("//example.com:8080", "http://example.com", False),
+        ("http://example.com:80", "http://example.com", True),
+        ("//*.example.com", "https://a.b.example.com", True),
+        ("//*.example.com", "https://example.com", True),
+        ("//*.example.com", "https://notexample.com", False),
+        ("//*.example.com", "https://example.com.evil.org", False),
+        ("https://*.example.com:8443", "https://a.example.com:8443", True),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef", True),
+        ("//[::1]:4001", "http://[::1]:4001", True),
+    ],
+)
+def test_a_listed_origin_matches_by_its_parts(entry, origin, admitted):
+    assert OriginRule.parse(entry).admits(origin, "elsewhere") is admitted
+
+
+def test_any_lets_everybody_in_even_what_is_no_origin():
+    assert OriginRule.parse("any") is ANY_ORIGIN
+    assert ANY_ORIGIN.admits("null", None)
+
+
+def test_same_may_stand_beside_others_in_a_list():
+    rule = OriginRule.parse(["same", "https://app.example"])
+    assert rule.admits("http://here:1", "here:2")
+    assert rule.admits("https://app.example", "here")
+    assert not rule.admits("https://other.example", "here")
+
+
+def test_a_public_name_is_taken_for_the_same_host_where_a_proxy_rewrites_it():
+    rule = SAME_HOST.with_host("Moda.Example")
+    assert rule.admits("https://moda.example", "10.0.0.7:4001")
+    assert not rule.admits("https://other.example", "10.0.0.7:4001")
+    assert ANY_ORIGIN.with_host("moda.example") is ANY_ORIGIN
+
+
+@pytest.mark.parametrize(
+    "entry", ["example.com", "https://", "//a/b", "//*", "*.example.com", "//a:99999"]
+)
+def test_an_entry_that_is_no_origin_is_named_in_the_error(entry):
+    with pytest.raises(ConfigurationError) as caught:
+        AllowedOrigin.parse(entry)
+    assert repr(entry) in str(caught.value)
+
+
+@pytest.mark.parametrize("entries", ["", " , ", []])
+def test_an_empty_rule_is_an_error(entries):
+    with pytest.raises(ConfigurationError, match="takes same, any, or a list of origins"):
+        OriginRule.parse(entries)
+
+
+def test_any_beside_others_is_an_error():
+    with pytest.raises(ConfigurationError, match="'any' stands alone"):
+        OriginRule.parse("any, https://a.example")
+
+
+@given(st.text(max_size=80), st.text(max_size=40))
+def test_no_text_makes_the_check_raise_or_lets_a_stranger_in(origin, host):
+    if SAME_HOST.admits(origin, host):
+        assert "://" in origin
+        assert (
+            origin.partition("://")[2].startswith(host.partition(":")[0][:1])
+            or "[" in host
+            or (origin.casefold() != origin or host.casefold() != host)
+        )
