@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 STAMPS := .make
 RUST_SOURCES := $(shell find rust/core/src rust/python/src -name '*.rs' 2>/dev/null)
 WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package-lock.json $(wildcard web/vite.config.*)
-K6_VERSION := v1.4.2
+K6_VERSION := v1.8.1
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_TARGETS := frame_text frame_binary varuint websocket feed
 FUZZ_SECONDS ?= 60
@@ -49,16 +49,16 @@ check: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/web $(STAMPS)/rust-ready ## linters
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cd rust/fuzz && cargo fmt --check
 	cd web && npm run --silent check
-	$(PY) benches/table.py --check
+	$(PY) -m benches.table --check
 
 bench: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/console ## measure against this machine's limits; writes benches/results
 	cargo build -q --release -p moda-load --locked
 	$(PY) -m pytest -q benches --benchmark-disable-gc --benchmark-columns=min,median,ops
-	$(PY) benches/system.py
-	$(PY) benches/table.py
+	$(PY) -m benches.system
+	$(PY) -m benches.table
 
 load: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/console bin/k6 ## run the k6 scenarios against a server they start
-	$(PY) k6/run.py
+	$(PY) -m k6.run
 
 fuzz: $(STAMPS)/cargo-fuzz ## fuzz every target for FUZZ_SECONDS (60)
 	@set -e; for target in $(FUZZ_TARGETS); do \

@@ -40,13 +40,13 @@ def cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def raise_descriptor_limit(needed: int = 12_000) -> None:
+def raise_descriptor_limit(needed: int) -> None:
     """Lifts the soft limit to the hard one, which children inherit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise BenchError(
-            f"the descriptor limit is {hard}, 10,000 connections take {needed}: "
-            f"raise it (ulimit -Hn {needed}) or run with --quick"
+            f"the limit on open files is {hard}, this takes {needed}: raise it "
+            f"(`ulimit -Hn {needed}` as root), or measure with fewer clients (--quick)"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -18,6 +18,9 @@ from benches import machine
 
 MEBI = 1 << 20
 
+OUTBOX = MEBI
+"""`MODA_OUTBOX` of the stalled readers' server, bytes per connection: its default, said aloud."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -276,9 +279,9 @@ def stall(plan: Plan) -> list[Figure]:
     stalled_readers = 100
     calm, disturbed, grown = [], [], []
     for _ in range(plan.repetitions):
-        with machine.serving() as server:
+        with machine.serving(MODA_OUTBOX=str(OUTBOX)) as server:
             calm.append(stalled(server, "reading", min(20, plan.stall_seconds)))
-        with machine.serving() as server:
+        with machine.serving(MODA_OUTBOX=str(OUTBOX)) as server:
             before, most = server.memory(), 0
             run = machine.start(
                 "stall", url=server.url, seconds=plan.stall_seconds, stalled=stalled_readers
@@ -290,7 +293,7 @@ def stall(plan: Plan) -> list[Figure]:
             disturbed.append(latency(run.result()))
             grown.append((most - before) / MEBI)
     ratio = statistics.median(disturbed) / statistics.median(calm)
-    budget = stalled_readers * OUTBOX_BUDGET / MEBI
+    budget = stalled_readers * OUTBOX / MEBI
     value = statistics.median(grown)
     return [
         Figure(
@@ -312,10 +315,6 @@ def stall(plan: Plan) -> list[Figure]:
             runs=tuple(grown),
         ),
     ]
-
-
-# The default of the setting; `stall` runs with it.
-OUTBOX_BUDGET = MEBI
 
 
 def stalled(server: machine.Server, behaviour: str, seconds: int) -> float:

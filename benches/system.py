@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> int:
     plan = rows.QUICK if options.quick else rows.FULL
     out = options.out or (None if options.quick else RESULTS)
 
-    machine.raise_descriptor_limit()
+    machine.raise_descriptor_limit(plan.crowd + 2_000)
     results: dict[str, Any] = {}
     if out is not None and out.exists():
         results = json.loads(out.read_text())

@@ -40,13 +40,16 @@ def run(script: str, server: machine.Server) -> int:
 def main(words: list[str] | None = None) -> int:
     """Runs the scripts asked for against one server; the worst status."""
     parser = argparse.ArgumentParser(prog="k6.run", description=__doc__)
-    parser.add_argument("scripts", nargs="*", choices=SCRIPTS, default=list(SCRIPTS))
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)}")
     options = parser.parse_args(words)
-    machine.raise_descriptor_limit()
+    wanted = options.scripts or SCRIPTS
+    for script in set(wanted).difference(SCRIPTS):
+        parser.error(f"no such script: {script!r}, takes {', '.join(SCRIPTS)}")
+    machine.raise_descriptor_limit(2_048)
     try:
-        # Simulated prices: a load test of this machine must not lean on somebody else's.
-        with machine.serving(LOG_LEVEL="warning") as server:
-            return max(run(script, server) for script in options.scripts)
+        # Not somebody else's prices: a load test must not lean on an exchange being up.
+        with machine.serving(MODA_PRICES="simulated") as server:
+            return max(run(script, server) for script in wanted)
     except machine.BenchError as error:
         print(error, file=sys.stderr)
         return 1

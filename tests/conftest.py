@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 import uvloop
-from gateway import Running, start
-from phoenix import Phoenix, PhoenixV1
-from raw import Raw
 
-from moda import Gateway
+pytest.register_assert_rewrite("faults", "gateway", "phoenix", "raw")
+
+from gateway import Running, start  # noqa: E402  # rewritten, so that it can say what it saw
+from phoenix import Phoenix, PhoenixV1  # noqa: E402
+from raw import Raw  # noqa: E402
+
+from moda import Gateway  # noqa: E402
 
 Serve = Callable[..., Awaitable[Running]]
 Connect = Callable[..., Awaitable[Phoenix]]

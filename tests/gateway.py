@@ -19,6 +19,9 @@ from moda.serve.face import Face
 from moda.serve.server import Plan, Server, ServerOptions
 from moda.serve.tls import TlsOptions
 
+PATIENCE = 20.0
+"""Seconds a test waits for something that must come. Long: it bounds a hang, it times nothing."""
+
 
 @dataclass
 class Running:
@@ -50,9 +53,13 @@ class Running:
         return self.gateway.hub.stats()
 
     async def stop(self) -> None:
-        """Ends it at once: nobody is given time to say goodbye."""
+        """Ends it at once: nobody is given time to say goodbye. No connection may be left behind."""
         self.server.hurry.set()
         await self.server.stop()
+        async with asyncio.timeout(PATIENCE):
+            while self.gateway.hub.connections():
+                await asyncio.sleep(0.002)
+        await asyncio.sleep(0)
         assert not self.mishaps, f"the loop had to report {self.mishaps}"
 
 

@@ -13,11 +13,9 @@ import json
 import ssl
 from typing import Any, Self
 
+from gateway import PATIENCE
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-
-PATIENCE = 20.0
-"""Seconds a test waits for something that must come. Long: it bounds a hang, it times nothing."""
 
 OK: dict[str, Any] = {"status": "ok", "response": {}}
 UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}

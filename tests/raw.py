@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Any
 
-from phoenix import PATIENCE
+from gateway import PATIENCE
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455 section 1.3: the answer to that key

@@ -53,9 +53,10 @@ class Socket:
 
     ``id`` names it for :meth:`Gateway.disconnect` (several connections may share one id),
     ``principal`` is whatever the connect hook answered, ``assigns`` is free for the application.
+    ``trusted`` says that the client showed a right token or that a connect hook vouched for it.
     """
 
-    __slots__ = ("_assigns", "id", "params", "principal")
+    __slots__ = ("_assigns", "id", "params", "principal", "trusted")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Socket:
         self.id = id
         self.principal = principal
         self.params = params
+        self.trusted = False
         self._assigns: dict[str, Any] | None = None
 
     @property

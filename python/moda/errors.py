@@ -4,9 +4,11 @@ A caller catches by branch, a peer is told by number. The tree:
 
     ModaError
     ├── ConfigurationError      a setting, a document or a declaration is wrong; raised at start, never per message
+    │   └── DocumentError       an AsyncAPI document is wrong, and where (moda.asyncapi)
     ├── Reject                  a channel refuses a join; becomes an error reply, the socket stays
     ├── Refuse                  a connect hook refuses a connection; becomes an HTTP status before the upgrade
     ├── ReplyError              a reply cannot be sent: the message had no ref
+    ├── NotJoinedError          a channel pushes, replies or stops before its join is decided
     └── ReturnError             a handler returned something that is not a legal outcome
 
 Close codes are a retry policy in ranges (RFC 6455 section 7.4; phoenix.js reconnects on
@@ -61,6 +63,14 @@ class Refuse(ModaError):
 
 class ReplyError(ModaError):
     """A deferred reply was asked for a message that carried no ref: nobody waits for it."""
+
+
+class NotJoinedError(ModaError):
+    """Raised by ``push``, ``reply`` and ``stop`` while the channel's ``join`` is still being decided.
+
+    Whatever went out then would overtake the join's own answer. Push in ``joined``; refuse with
+    :class:`Reject`.
+    """
 
 
 class ReturnError(ModaError):

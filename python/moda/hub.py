@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import orjson
+import structlog
 
 from moda._core import Hub as Core
 from moda.message import Raw
 
+log = structlog.get_logger("moda.hub")
+
 __all__ = ["Hub", "encode", "encode_response"]
+
+MAX_BINARY_NAME = 255
+"""Bytes of a topic or an event that a binary frame can name: their length is one byte."""
 
 SWEEP_SECONDS = 5.0
 """How often silent connections are looked for: an idle limit is kept to within this."""
@@ -63,11 +69,25 @@ def encode_response(response: Any) -> tuple[bytes, bool]:
 class Hub:
     """Topics and who hears them. ``core`` is the engine, for the wire alone."""
 
-    def __init__(self, *, outbox_bytes: int = 1 << 20, log_bytes: int = 64 << 20) -> None:
-        # An epoch no earlier process had: offsets are only comparable within one.
-        self.core = Core(epoch=time.time_ns() // 1000, outbox_bytes=outbox_bytes, log_bytes=log_bytes)
+    def __init__(
+        self,
+        *,
+        outbox_bytes: int = 1 << 20,
+        log_bytes: int = 64 << 20,
+        close_grace_seconds: float = 5.0,
+    ) -> None:
+        self.core = Core(
+            # An epoch no earlier process had: offsets are only comparable within one.
+            epoch=time.time_ns() // 1000,
+            outbox_bytes=outbox_bytes,
+            log_bytes=log_bytes,
+            close_grace_ms=int(close_grace_seconds * 1000),
+        )
         self._listeners: dict[str, list[Listener]] = {}
+        self._errands: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self.key_of: Callable[[str, Any], str | None] | None = None
+        """Finds a payload's key where a document declares one; None where none does."""
 
     def start(
         self,
@@ -105,14 +125,37 @@ class Hub:
         neither mapping, Raw nor bytes, and ValueError when topic or event are too long for a
         binary frame (255 bytes).
         """
+        self.publish_prepared(*self.prepare(topic, event, payload, key), exclude)
+
+    def prepare(
+        self, topic: str, event: str, payload: Any, key: str | None = None
+    ) -> tuple[str, str, bytes, bool, str | None]:
+        """The part of :meth:`publish` that may run on any thread, and all of it that can fail."""
+        if key is None and self.key_of is not None:
+            key = self.key_of(topic, payload)
         data, binary = encode(payload)
+        if binary and max(len(topic.encode()), len(event.encode())) > MAX_BINARY_NAME:
+            raise ValueError(
+                f"a binary broadcast names its topic and event in at most {MAX_BINARY_NAME} bytes "
+                f"each, got {len(topic.encode())} and {len(event.encode())}"
+            )
+        return topic, event, data, binary, key
+
+    def publish_prepared(
+        self, topic: str, event: str, data: bytes, binary: bool, key: str | None, exclude: int = 0
+    ) -> None:
+        """The rest of :meth:`publish`, on the loop's thread."""
         intercepting = self.core.publish(topic, event, data, binary, key, exclude)
         if intercepting is not None:
             for handle in intercepting:
                 handle.outgoing(event, data, binary)
         if self._listeners:
             for listener in tuple(self._listeners.get(topic, ())):
-                listener(event, data, binary)
+                try:
+                    listener(event, data, binary)
+                except Exception:
+                    # A listener is a subscriber: its failure is not the publisher's.
+                    log.exception("hub.listener.failed", topic=topic, event_name=event)
 
     def listen(self, topic: str, listener: Listener) -> Callable[[], None]:
         """Hears a topic from inside the process, as a user would from outside. Returns the way to stop."""
@@ -126,6 +169,17 @@ class Hub:
                     del self._listeners[topic]
 
         return stop
+
+    def errand(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs work that outlives the channel that asked for it, such as its goodbye."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._errands.add(task)  # the loop holds tasks weakly
+        task.add_done_callback(self._errands.discard)
+
+    async def errands_done(self) -> None:
+        """Returns when no errand is under way any more."""
+        while self._errands:
+            await asyncio.wait(self._errands)
 
     def subscribers(self, topic: str) -> int:
         """How many channels are joined to a topic on this node."""

@@ -58,7 +58,9 @@ def test_a_reference_to_nothing_names_where_it_ends_and_what_was_meant() -> None
     )
 
 
-@pytest.mark.parametrize("ref", [3, None, ["#/a"], "#a", "#/a/b~1c/7", "#/a/b~1c/x", "#/a/b~1c/0/z"])
+@pytest.mark.parametrize(
+    "ref", [3, None, ["#/a"], "#a", "#/a/b~1c/7", "#/a/b~1c/x", "#/a/b~1c/0/z"]
+)
 def test_a_reference_that_is_none_or_leads_nowhere_is_refused(ref: object) -> None:
     with pytest.raises(DocumentError):
         lookup(ROOT, ref, "my.yaml", "#")

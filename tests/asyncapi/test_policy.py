@@ -1,4 +1,4 @@
-"""``x-moda``: every key, and errors that name the channel, the field, what came and what is taken."""
+"""``x-moda``: every key, and errors that name channel, field, what came and what is taken."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def test_everything_that_can_be_said_is_read() -> None:
 def test_nothing_said_is_the_policy_of_an_undeclared_channel() -> None:
     assert read(None) is UNDECLARED
     assert read({}) == UNDECLARED == Policy()
-    assert (UNDECLARED.delivery, UNDECLARED.access, UNDECLARED.publish) == ("every", "public", "none")
+    assert (UNDECLARED.delivery, UNDECLARED.access, UNDECLARED.publish) == (
+        "every",
+        "public",
+        "none",
+    )
 
 
 def test_a_policy_knows_which_of_its_values_were_declared() -> None:
@@ -67,7 +71,8 @@ def test_history_without_a_time_to_live_keeps_the_default_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ttl", "seconds"), [(30, 30.0), (0.5, 0.5), ("250ms", 0.25), ("30s", 30.0), ("2h", 7200.0), ("7d", 604800.0)]
+    ("ttl", "seconds"),
+    [(30, 30.0), (0.5, 0.5), ("250ms", 0.25), ("30s", 30.0), ("2h", 7200.0), ("7d", 604800.0)],
 )
 def test_a_time_to_live_is_seconds_or_has_a_unit(ttl: Any, seconds: float) -> None:
     policy = read({"history": {"size": 1, "ttl": ttl}})

@@ -10,6 +10,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway import PATIENCE
+
 from moda import Channel, Gateway, JoinRequest, Reject, Reply, Stop, Stream
 
 
@@ -29,6 +31,13 @@ class House:
     async def wait(self) -> None:
         self.waiting.set()
         await self.gate.wait()
+
+    async def goodbyes(self, count: int = 1) -> list[tuple[str, str]]:
+        """``ended`` once it holds ``count``: a leave callback runs behind the frames it follows."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.ended) < count:
+                await asyncio.sleep(0.002)
+        return sorted(self.ended)
 
 
 class Room(Channel):

@@ -154,7 +154,7 @@ async def test_a_second_join_replaces_the_first_and_the_old_close_follows_the_ne
     await client.expect("1", "1", "room:pushes", CLOSE, {})
     await client.expect("2", None, "room:pushes", "welcome", {"first": True})
     await client.silence()
-    assert house.ended == [("room:pushes", "replaced")]
+    assert await house.goodbyes() == [("room:pushes", "replaced")]
     assert running.stats["channels"] == 1
 
 
@@ -205,7 +205,7 @@ async def test_a_leave_followed_by_a_join_leaves_and_joins(running, house, conne
     await client.expect("1", "1", "room:a", CLOSE, {})
     await client.expect("3", "3", "room:a", REPLY, OK)
     await client.silence()
-    assert house.ended == [("room:a", "left")]
+    assert await house.goodbyes() == [("room:a", "left")]
 
 
 async def test_a_join_behind_a_leave_that_waits_for_a_handler_replaces_the_leaving_channel(
@@ -219,7 +219,7 @@ async def test_a_join_behind_a_leave_that_waits_for_a_handler_replaces_the_leavi
     await client.expect("4", "4", "room:a", REPLY, OK)
     await client.expect("1", "1", "room:a", CLOSE, {})
     await client.silence()
-    assert house.ended == [("room:a", "replaced")]
+    assert await house.goodbyes() == [("room:a", "replaced")]
 
 
 # -- the cap
@@ -382,7 +382,7 @@ async def test_a_leave_is_answered_and_then_closed(running, house, connect, join
     await client.expect("1", "2", "room:a", REPLY, OK)
     await client.expect("1", "1", "room:a", CLOSE, {})
     await client.silence()  # what leave() pushes has nobody to go to
-    assert house.ended == [("room:a", "left")]
+    assert await house.goodbyes() == [("room:a", "left")]
 
 
 async def test_a_stale_leave_is_ignored_and_the_channel_stays_joined(running, house, connect):

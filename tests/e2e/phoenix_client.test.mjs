@@ -2,15 +2,19 @@
 // of the wire was written for; here it says itself whether they are kept.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { Socket } from 'phoenix';
 import WebSocket from 'ws';
 import { eventually, SOCKET, within } from './support.mjs';
 
 let socket;
 
+/** Sockets of single tests; one left open by a failed test would keep the process alive for ever. */
+const passing = new Set();
+
 function connect(options = {}) {
   const made = new Socket(SOCKET, { transport: WebSocket, ...options });
+  passing.add(made);
   return within(
     'the socket to open',
     new Promise((resolve) => {
@@ -21,6 +25,7 @@ function connect(options = {}) {
 }
 
 function disconnect(made) {
+  passing.delete(made);
   return new Promise((resolve) => made.disconnect(resolve));
 }
 
@@ -50,7 +55,10 @@ function next(channel, event) {
 
 before(async () => {
   socket = await connect();
+  passing.delete(socket);
 });
+
+afterEach(() => Promise.all([...passing].map(disconnect)));
 
 after(() => disconnect(socket));
 

@@ -1,18 +1,18 @@
 // Takes the picture of the console for the README: `PORT=4001 node tests/e2e/screenshot.mjs FILE [SECONDS]`.
-// It waits SECONDS (90 by default) first, because the charts know only what they have seen.
+// It waits SECONDS (300 by default) first, because the charts know only what they have seen.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { launch } from './browser.mjs';
 import { HTTP } from './support.mjs';
 
-const [, , file, seconds = '90'] = process.argv;
+const [, , file, seconds = '300'] = process.argv;
 if (file === undefined || !(Number(seconds) >= 0)) {
   throw new Error('usage: PORT=4001 node screenshot.mjs FILE [SECONDS]');
 }
 
 const browser = await launch();
 try {
-  const page = await browser.newPage({ viewport: { width: 1440, height: 1130 }, deviceScaleFactor: 1.5 });
+  const page = await browser.newPage({ viewport: { width: 1440, height: 1104 }, deviceScaleFactor: 1.5 });
   await page.goto(HTTP);
   await page.locator('#link[data-phase="open"]').waitFor();
   await sleep(Number(seconds) * 1000);

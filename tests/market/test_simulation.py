@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moda.market.feed import Tick, read_event
-from moda.market.simulation import BUCKET_MS, WINDOW_MS, Market, decimal, instrument
+from moda.market.simulation import BUCKET_MS, STAMPS, WINDOW_MS, Market, decimal, instrument
 
 NOW = 1_740_441_600_000
 SHAPE = re.compile(
@@ -126,6 +126,13 @@ def test_a_month_later_the_price_is_still_of_the_same_order() -> None:
     assert min(closes) > 48_000
     assert max(closes) < 193_000
     assert len(set(closes)) > len(closes) * 0.9
+
+
+def test_symbols_of_one_step_are_stamped_apart_and_never_in_the_future() -> None:
+    ticks = Market([f"s{number}" for number in range(40)], 1, NOW).step(NOW + 1000)
+    times = [tick.at_ms for tick in ticks]
+    assert max(times) == NOW + 1000
+    assert len(set(times)) == STAMPS
 
 
 def test_coins_move_together() -> None:

@@ -280,6 +280,58 @@ async def test_a_replacement_that_never_delivers_does_not_cost_the_connection_th
         assert failed >= 2
 
 
+async def test_refused_replacements_of_a_healthy_connection_are_retried_ever_more_slowly() -> None:
+    async with FakeBinance() as fake:
+        sink, clock = Recorder(), LeapingClock()
+        source = upstream(fake.url, clock=clock, reconnect_min=0.2, reconnect_max=60.0)
+        async with running(source, sink):
+            await until(lambda: sink.state == "live")
+            fake.refusal = (503, {})
+            await fake.announce_shutdown()
+            await until(lambda: fake.attempts >= 3)
+            await until(lambda: len(sink.ticks) > 300)
+            assert 3 <= fake.attempts <= 9
+            fake.refusal = None
+            clock.leapt += 60.0
+            await until(lambda: count(source, "rotations") == 1)
+        assert sink.states == ["stale", "live"]
+
+
+async def test_a_connection_that_says_goodbye_before_its_first_tick_is_used_and_replaced() -> None:
+    async with FakeBinance(every=None) as fake:
+        sink, source = Recorder(), upstream(fake.url, "btcusdt", stale_after=60.0)
+        async with running(source, sink):
+            await until(lambda: fake.open)
+            await fake.announce_shutdown()
+            sent = [await fake.tick("btcusdt")]
+            await until(lambda: len(fake.visits) == 2)
+            sent.append(await fake.tick("btcusdt"))
+            await until(lambda: count(source, "rotations") == 1)
+            sent.append(await fake.tick("btcusdt", only=1))
+            await until(lambda: len(sink.ticks) == 3)
+        assert [tick.data for tick in sink.ticks] == sent
+        assert sink.states == ["stale", "live"]
+
+
+async def test_a_young_connection_that_says_goodbye_is_replaced_after_a_backoff_only() -> None:
+    clock = LeapingClock()
+    async with FakeBinance() as fake:
+        sink = Recorder()
+        source = upstream(
+            fake.url, clock=clock, healthy_after=3600.0, reconnect_min=60.0, reconnect_max=60.0
+        )
+        async with running(source, sink):
+            await until(lambda: sink.state == "live")
+            await fake.announce_shutdown()
+            await until(lambda: count(source, "shutdown_notices") == 1)
+            seen = len(sink.ticks)
+            await until(lambda: len(sink.ticks) > seen + 50)
+            assert fake.attempts == 1
+            clock.leapt += 60.0
+            await until(lambda: count(source, "rotations") == 1)
+        assert sink.states == ["stale", "live"]
+
+
 async def test_shutdown_notices_on_every_connection_make_no_storm_of_attempts() -> None:
     async with FakeBinance() as fake:
         fake.goodbye_at_once = True
@@ -289,4 +341,4 @@ async def test_shutdown_notices_on_every_connection_make_no_storm_of_attempts() 
             await until(lambda: count(source, "shutdown_notices") == 1)
             await until(lambda: len(sink.ticks) > 100)
         # A hundred rounds of ticks took seconds; without the backoff that is hundreds of attempts.
-        assert 1 <= fake.attempts <= 8
+        assert 2 <= fake.attempts <= 8

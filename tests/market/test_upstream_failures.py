@@ -7,12 +7,13 @@ from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext, create_default_context
 
 import pytest
-import trustme
 
 from moda.market.feed import Tick
 
 from .fake_binance import FakeBinance
 from .support import LeapingClock, Recorder, ascending, count, running, until, upstream
+
+TLS = Path(__file__).parent.parent / "serve" / "tls"
 
 
 async def test_a_tcp_cut_is_told_at_once_and_healed() -> None:
@@ -40,6 +41,7 @@ async def test_a_close_frame_is_answered_and_its_code_and_reason_are_told(
             await until(lambda: sink.states == ["stale", "live", "stale", "live"])
         told = f"closed by the exchange with {code}" + (f": {reason}" if reason else "")
         assert ("stale", told) in sink.shifts
+        assert fake.visits[0].close_code == 1000
 
 
 async def test_an_exchange_that_is_gone_is_found_again_when_it_returns() -> None:
@@ -286,30 +288,24 @@ async def test_health_names_the_symbols_that_fell_silent_while_others_flow() -> 
 
 
 async def test_wss_is_spoken_over_tls_to_a_host_whose_certificate_is_trusted() -> None:
-    authority = trustme.CA()
-    served = SSLContext(PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(served)
-    trust = create_default_context()
-    authority.configure_trust(trust)
-    async with FakeBinance(tls=served) as fake:
-        assert fake.url.startswith("wss://")
+    trust = create_default_context(cafile=TLS / "localhost.pem")
+    async with FakeBinance(tls=served_with_tls()) as fake:
+        assert fake.url.startswith("wss://localhost:")
         sink = Recorder()
         async with running(upstream(fake.url, trust=trust), sink):
             await until(lambda: sink.state == "live")
 
 
-async def test_a_certificate_nobody_vouches_for_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    authority, stranger = trustme.CA(), trustme.CA()
-    served = SSLContext(PROTOCOL_TLS_SERVER)
-    stranger.issue_cert("localhost").configure_cert(served)
-    known = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(known)
-    monkeypatch.setenv("SSL_CERT_FILE", str(known))
-    async with FakeBinance(tls=served) as fake:
+async def test_a_certificate_the_system_does_not_know_is_refused() -> None:
+    async with FakeBinance(tls=served_with_tls()) as fake:
         sink, source = Recorder(), upstream(fake.url)
         async with running(source, sink):
             await until(lambda: count(source, "attempts_failed") >= 1)
         assert "CERTIFICATE_VERIFY_FAILED" in source.report().detail["last_error"]
         assert sink.states == ["stale"]
+
+
+def served_with_tls() -> SSLContext:
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "localhost.pem", TLS / "localhost.key")
+    return context

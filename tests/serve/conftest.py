@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 class Echo(WSListener):
-    """The least a session does: echoes messages, answers pings and closes, remembers what happened."""
+    """The least a session does: echoes messages, answers pings and closes."""
 
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
@@ -121,7 +122,7 @@ BuildHouse = Callable[..., Awaitable[House]]
 @pytest.fixture
 async def house() -> AsyncIterator[BuildHouse]:
     """Builds a server: ``await house(hall, door=DoorOptions(...), face=..., ...)``."""
-    running: list[Server] = []
+    running: list[tuple[Server, list[Mount]]] = []
 
     async def build(
         hall: Hall | None = None,
@@ -148,13 +149,18 @@ async def house() -> AsyncIterator[BuildHouse]:
             )
         )
         await server.start()
-        running.append(server)
+        running.append((server, halls))
         return House(server, hall, refusals, errors)
 
     yield build
-    for server in running:
+    for server, halls in running:
         server.hurry.set()
         await server.stop()
+        for hall in halls:
+            assert isinstance(hall, Hall)
+            for echo in list(hall.open):
+                echo.transport.underlying_transport.abort()
+            await until(lambda hall=hall: not hall.open)
 
 
 @dataclass
@@ -235,6 +241,9 @@ async def connect() -> AsyncIterator[Callable[..., Awaitable[Client]]]:
     yield open_client
     for client in clients:
         client.writer.close()
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                await client.writer.wait_closed()
 
 
 def request(target: str = "/socket/websocket", *extra: str, **changed: str | None) -> bytes:
@@ -266,9 +275,9 @@ def frame(payload: bytes, opcode: int = 1, *, fin: bool = True) -> bytes:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that no event tells; the test's own timeout bounds it."""
+    """Waits for something that no event tells, ten seconds at most."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 

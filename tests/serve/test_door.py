@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from moda.errors import ConfigurationError
+from moda.serve import door as door_module
 from moda.serve import front as front_module
 from moda.serve.door import Door, DoorOptions
 from moda.serve.front import Front
@@ -319,6 +320,17 @@ async def test_a_connect_that_raises_is_500_for_its_client_alone(house, connect,
     assert (await other.upgrade()).status == 101
 
 
+async def test_a_listener_that_cannot_be_made_is_500_and_its_message_stays_here(house, connect):
+    def broken() -> Accepted:
+        raise RuntimeError("secret detail")
+
+    home = await house(Hall(now=lambda _: Accepted(broken)))
+    client = await connect(home.port)
+    answer = await client.upgrade()
+    assert (answer.status, answer.body) == (500, b"")
+    assert home.refusals == ["connect_failed"]
+
+
 # -- bounds
 
 
@@ -380,6 +392,42 @@ async def test_a_connection_that_never_says_anything_is_closed_after_the_timeout
     assert await client.ended() == b""
     assert home.server.door.waiting == 0
     assert home.refusals == []
+
+
+async def test_only_what_is_overdue_is_swept(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(door_module.time, "monotonic", lambda: now)
+    swept: list[str] = []
+
+    class Waiting:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def overdue(self) -> None:
+            swept.append(self.name)
+
+    door = Door(
+        [],
+        DoorOptions(handshake_timeout=10),
+        connections=lambda: 0,
+        plain=lambda: None,
+        on_refusal=print,
+        on_error=print,
+    )
+    early, left, late = Waiting("early"), Waiting("left"), Waiting("late")
+    door.watch(early)
+    door.watch(left)
+    now = 105.0
+    door.watch(late)
+    door._sweep()
+    assert swept == []
+    door.unwatch(left)
+    now = 111.0
+    door._sweep()
+    assert (swept, door.waiting) == (["early"], 1)
+    now = 116.0
+    door._sweep()
+    assert (swept, door.waiting, door._sweeper) == (["early", "late"], 0, None)
 
 
 async def test_an_open_socket_is_not_swept(house, connect):

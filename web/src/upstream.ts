@@ -67,13 +67,15 @@ export function explain(state: string, source: string, online: boolean): string 
   }
 }
 
-/** Ticks per second over the last `windowMs`, counted here. */
+/** Ticks per second over the last `windowMs`, or since the first tick while that is shorter. */
 export class TickRate {
   #times: number[] = [];
+  #first = Number.NaN;
 
   constructor(private readonly windowMs = 10_000) {}
 
   add(now: number): void {
+    if (Number.isNaN(this.#first)) this.#first = now;
     this.#times.push(now);
     if (this.#times.length > 4096) this.#forget(now);
     if (this.#times.length > 4096) this.#times = this.#times.slice(-2048);
@@ -81,7 +83,9 @@ export class TickRate {
 
   perSecond(now: number): number {
     this.#forget(now);
-    return this.#times.length / (this.windowMs / 1000);
+    if (this.#times.length === 0) return 0;
+    const watched = Math.min(this.windowMs, Math.max(1000, now - this.#first));
+    return this.#times.length / (watched / 1000);
   }
 
   #forget(now: number): void {

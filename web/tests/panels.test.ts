@@ -153,6 +153,9 @@ describe('the price source', () => {
     const rate = new TickRate(10_000);
     for (let index = 0; index < 20; index += 1) rate.add(index * 1000);
     expect(rate.perSecond(19_000)).toBe(1);
+    const young = new TickRate(10_000);
+    for (const at of [0, 500, 1000, 1500]) young.add(at);
+    expect(young.perSecond(2000)).toBe(2);
     expect(rate.perSecond(60_000)).toBe(0);
     for (let index = 0; index < 100_000; index += 1) rate.add(60_000);
     expect(rate.perSecond(60_000)).toBeLessThanOrEqual(409.6);

@@ -17,16 +17,16 @@ from typing import Any, TypeVar
 
 import structlog
 
-from moda import asyncapi
+from moda import asyncapi as documents
+from moda.app.declared import checker, key_finder, served_by_document
 from moda.app.supervisor import Supervisor
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
 from moda.hub import Hub
 from moda.message import Delivery, History, Raw, ServiceStatus
-from moda.wire.conversation import Check
 from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import OriginRule
-from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Route
+from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route
 
 __all__ = ["Gateway"]
 
@@ -34,6 +34,9 @@ log = structlog.get_logger("moda.gateway")
 
 Registered = TypeVar("Registered")
 DEFAULT_SOCKET = "/socket"
+
+OWN_ADDRESSES = frozenset({"telemetry:metrics", "chart:prices"})
+"""Channels of moda's own document; a gateway without builtins leaves them unserved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,9 @@ class Gateway:
         self._services: dict[str, Callable[[], ServiceStatus]] = {}
         self._mounts: list[Mount] | None = None
         self._routes: list[Route] = []
-        self._document: Any = None
-        self._registry: Any = None
+        self._document: documents.Document | None = None
+        self._servers: Sequence[documents.Server] = ()
+        self._registry = documents.Registry(documents.own(without=OWN_ADDRESSES))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._started = 0.0
@@ -113,11 +117,12 @@ class Gateway:
                     f"channel({pattern!r}) takes a Channel class, a Stream class or a Stream object, "
                     f"got {serves!r}"
                 )
+            self._must_not_run(f"channel({pattern!r})")
             self._declared.append(
                 _Declared(
                     pattern,
                     target,
-                    None if sockets is None else tuple(sockets),
+                    None if sockets is None else tuple(path.rstrip("/") for path in sockets),
                     delivery,
                     history,
                     max_subscribers,
@@ -150,7 +155,10 @@ class Gateway:
         """
         if not path.startswith("/") or path.rstrip("/") == "":
             raise ConfigurationError(f"a socket's path starts with / and names something, got {path!r}")
+        path = path.rstrip("/")
+        self._must_not_run(f"socket({path!r})")
         self._customised.add(path)
+        known = self._sockets.get(path)
         self._sockets[path] = MountOptions(
             path=path,
             max_channels=max_channels,
@@ -161,7 +169,8 @@ class Gateway:
                 auth_token=auth_token,
                 subprotocols=tuple(subprotocols),
             ),
-            connect=connect,
+            # A hook that was declared first must not be lost to a call about timeouts.
+            connect=connect if connect is not None or known is None else known.connect,
         )
 
     def connect(self, hook: ConnectHook) -> ConnectHook:
@@ -175,7 +184,7 @@ class Gateway:
         ...         raise Refuse(403)
         ...     return Socket(id="user:1", principal="user 1")
         """
-        self._customised.add(DEFAULT_SOCKET)
+        self._must_not_run("connect")
         self._sockets[DEFAULT_SOCKET] = replace(self._sockets[DEFAULT_SOCKET], connect=hook)
         return hook
 
@@ -207,14 +216,24 @@ class Gateway:
         frame); ``key`` is what a topic with ``delivery="latest"`` conflates by.
         """
         if self._loop is not None and threading.get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(
-                lambda: self.hub.publish(topic, event, payload, key=key)
-            )
+            # Encoded here: what cannot be sent raises in its sender, and what the sender changes
+            # afterwards is not what is sent.
+            prepared = self.hub.prepare(topic, event, payload, key)
+            self._loop.call_soon_threadsafe(self.hub.publish_prepared, *prepared)
         else:
             self.hub.publish(topic, event, payload, key=key)
 
     def disconnect(self, socket_id: str) -> int:
-        """Closes every connection whose Socket has that id (1001); returns how many. Loop thread only."""
+        """Closes every connection whose Socket has that id (1001); returns how many.
+
+        On the loop's thread only: RuntimeError on another, where
+        ``loop.call_soon_threadsafe(gateway.disconnect, socket_id)`` does it.
+        """
+        if self._loop is not None and threading.get_ident() != self._thread:
+            raise RuntimeError(
+                "gateway.disconnect was called on a thread that is not the loop's; use "
+                "loop.call_soon_threadsafe(gateway.disconnect, socket_id)"
+            )
         return self.hub.disconnect(socket_id)
 
     def subscribers(self, topic: str) -> int:
@@ -227,18 +246,36 @@ class Gateway:
 
     # -- what the server calls
 
-    def configure(self, limits: Hub | None = None, sockets: MountOptions | None = None) -> None:
-        """Applies the operator's settings where the application said nothing: hub limits, default socket."""
+    def configure(
+        self,
+        limits: Hub | None = None,
+        sockets: MountOptions | None = None,
+        servers: Sequence[documents.Server] = (),
+    ) -> None:
+        """Applies the operator's settings where the application said nothing.
+
+        ``limits`` is the hub to use, ``sockets`` the default socket's rules, ``servers`` how the
+        served AsyncAPI document names this gateway.
+        """
+        self._servers = servers
         if limits is not None:
             self.hub = limits
-        if sockets is not None and DEFAULT_SOCKET not in self._customised:
-            self._sockets[DEFAULT_SOCKET] = replace(sockets, path=DEFAULT_SOCKET)
+        if sockets is None:
+            return
+        if DEFAULT_SOCKET not in self._customised:
+            own = self._sockets[DEFAULT_SOCKET]
+            self._sockets[DEFAULT_SOCKET] = replace(
+                sockets, path=DEFAULT_SOCKET, connect=own.connect or sockets.connect
+            )
+        # Who must show a token is the operator's to say, on every mount: no declaration unsays it.
+        for path, options in self._sockets.items():
+            self._sockets[path] = replace(options, tokens=sockets.tokens)
 
     def build(self) -> list[Mount]:
         """Checks all declarations and makes the mounts. Raises ConfigurationError; called once, before the start."""
         if self._mounts is not None:
             return self._mounts
-        self._registry = asyncapi.Registry(self.document)
+        self._registry = documents.Registry(self.document)
         core = self.hub.core
         numbers: dict[str, int] = {}
         mounts: list[Mount] = []
@@ -251,21 +288,21 @@ class Gateway:
             mounts.append(Mount(self.hub, options, numbers[path]))
         for declared in self._declared:
             self._add_route(declared, numbers)
+        self._serve_document(numbers)
+        self.hub.key_of = key_finder(self._registry)
         self._mounts = mounts
         return mounts
 
     @property
-    def document(self) -> Any:
+    def document(self) -> documents.Document:
         """The AsyncAPI document the gateway obeys: moda's own merged with the application's."""
         if self._document is None:
-            parts = []
-            if self.builtins:
-                parts.append(asyncapi.own())
+            own = documents.own(self._servers, without=() if self.builtins else OWN_ADDRESSES)
+            self._document = own
             if self._asyncapi is not None:
-                parts.append(asyncapi.load(self._asyncapi))
-            if not parts:
-                parts.append(asyncapi.own())
-            self._document = parts[0] if len(parts) == 1 else asyncapi.merge(parts[0], parts[1])
+                self._document = documents.merge(own, documents.load(self._asyncapi))
+            for warning in self._document.warnings:
+                log.warning("asyncapi.corrected", warning=warning)
         return self._document
 
     async def start(self) -> None:
@@ -279,8 +316,12 @@ class Gateway:
         self.supervisor.start()
 
     async def stop(self) -> None:
-        """Stops the background work and lets the loop go. Connections are closed before, by the drain."""
+        """Stops the background work, lets channels finish their goodbyes, and lets the loop go.
+
+        Connections are closed before, by the drain.
+        """
         await self.supervisor.stop()
+        await self.hub.errands_done()
         self.hub.stop()
         self._loop = None
 
@@ -295,11 +336,34 @@ class Gateway:
     def uptime_seconds(self) -> float:
         return time.monotonic() - self._started if self._started else 0.0
 
+    def _must_not_run(self, call: str) -> None:
+        if self._mounts is not None:
+            raise ConfigurationError(
+                f"{call} comes too late: the gateway has been built, and would ignore it"
+            )
+
+    def _serve_document(self, numbers: Mapping[str, int]) -> None:
+        """Serves what the application's document declares and no code has registered."""
+        if self._asyncapi is None:
+            return
+        known = {self._registry.declared(declared.pattern) for declared in self._declared}
+        for route in self._registry.routes:
+            if route in known or route.address in OWN_ADDRESSES:
+                continue
+            self._add_route(
+                _Declared(route.address, served_by_document(route), None, None, None, None), numbers
+            )
+
     def _add_route(self, declared: _Declared, numbers: Mapping[str, int]) -> None:
         found = self._registry.declared(declared.pattern)
-        policy = found.policy if found is not None else asyncapi.UNDECLARED
+        policy = found.policy if found is not None else documents.UNDECLARED
         delivery = declared.delivery or policy.delivery or "every"
         history = declared.history or policy.history
+        if policy.access.startswith("key:"):
+            raise ConfigurationError(
+                f"channel {declared.pattern!r} declares access {policy.access!r}; this version serves "
+                "public and token"
+            )
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
@@ -327,21 +391,12 @@ class Gateway:
                 declared.pattern,
                 serves,
                 declared.max_subscribers or policy.max_subscribers,
-                _checker(found),
+                checker(found),
+                None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
+                policy.access == "token",
+                found,
             )
         )
-
-
-def _checker(route: Any) -> Check | None:
-    """The document's verdict on an inbound payload, as the conversation wants it."""
-    if route is None:
-        return None
-
-    def check(event: str, payload: Any) -> dict[str, Any] | None:
-        invalid = asyncapi.check(route, event, payload)
-        return None if invalid is None else invalid.response
-
-    return check
 
 
 def _probe(name: str, probe: Callable[[], ServiceStatus]) -> ServiceStatus:

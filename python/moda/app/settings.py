@@ -57,7 +57,6 @@ class Settings:
     console: bool
     max_connections: int
     heartbeat_interval: int
-    socket_path: str
     origins: tuple[str, ...]
     socket_auth: TokenMode
     socket_tokens: tuple[str, ...] = field(repr=False)
@@ -65,7 +64,7 @@ class Settings:
     idle_timeout: float
     max_channels: int
     outbox_bytes: int
-    history_bytes: int
+    burst_bytes: int
     asyncapi: Path | None
     log_level: str
     log_format: Literal["auto", "json", "text"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from moda.app.kinds import (
@@ -79,7 +80,6 @@ def _valid(check: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
-_PATH = text(r"/[^\s?#]*[^\s?#/]", "a path such as /socket, without a slash at its end")
 _KEYS = listing("keys, comma separated")
 
 _SERVER = (
@@ -116,8 +116,6 @@ _SOCKETS = (
     Spec("heartbeat_interval", "WS_HEARTBEAT_INTERVAL",
          integer(1000, 3_600_000, "milliseconds"), 30_000,
          "What clients are advised; they set their own."),
-    Spec("socket_path", "MODA_SOCKET_PATH", _PATH, "/socket",
-         "Path of the built-in socket; clients connect to it plus `/websocket`."),
     Spec("origins", "MODA_ORIGINS",
          listing("same, any, or origins, comma separated, such as https://*.example.com",
                  _valid(OriginRule.parse)), ("same",),
@@ -135,8 +133,8 @@ _SOCKETS = (
          "Channels one connection may join."),
     Spec("outbox_bytes", "MODA_OUTBOX", size(4096, 1 << 30), 1 << 20,
          "Bytes that may wait for one slow client before its topics' policy acts."),
-    Spec("history_bytes", "MODA_HISTORY", size(0, 1 << 40), 64 << 20,
-         "Bytes of messages kept, over all topics that keep a history."),
+    Spec("burst_bytes", "MODA_BURST", size(65_536, 1 << 34), 64 << 20,
+         "Bytes published in one turn of the loop, beyond which a publish sends at once."),
     Spec("asyncapi", "MODA_ASYNCAPI", file_path(), None,
          "An AsyncAPI 3.0 document that declares more channels."),
 )  # fmt: skip
@@ -232,8 +230,9 @@ GROUPS: Sequence[tuple[str, str, tuple[Spec, ...]]] = (
     ("Operation", "", _OPERATION),
     (
         "Storage, neighbours, access",
-        "Read and checked at every start, so that an environment is checked as a whole. `moda check` "
-        "looks at the database's place; the rest is for capabilities this version does not have.",
+        "Read and checked at every start, so that an environment is checked as a whole. "
+        "`moda check` looks at the database's place; the rest is for capabilities this version "
+        "does not have.",
         _STORAGE,
     ),
 )
@@ -267,3 +266,15 @@ def markdown() -> str:
             )
         lines.append("")
     return "\n".join(lines)
+
+
+def write_documentation(path: Path) -> None:
+    """Puts the tables between the marks of a documentation page."""
+    begin, end = "<!-- settings: begin -->\n", "<!-- settings: end -->"
+    head, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, _, tail = rest.partition(end)
+    path.write_text(f"{head}{begin}\n{markdown()}\n{end}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_documentation(Path("docs/configuration.md"))

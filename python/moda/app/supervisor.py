@@ -8,6 +8,7 @@ well for a minute starts afresh.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -34,6 +35,8 @@ class _Job:
     name: str
     work: Work
     task: asyncio.Task[None] | None = None
+    began: float = math.inf
+    """When it was last started, on the steady clock; infinite while it waits to be."""
     failures: int = 0
     restarts: int = 0
     last_error: str | None = None
@@ -69,30 +72,48 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def troubles(self) -> dict[str, ServiceStatus]:
-        """Jobs that fail now, as lines of ``/health``."""
+        """Jobs that fail now, as lines of ``/health``.
+
+        One that has run well for :data:`HEALTHY_SECONDS` since its last failure, or has finished, is
+        none of them.
+        """
+        now = time.monotonic()
         return {
             job.name: ServiceStatus(
                 "degraded", {"error": job.last_error, "restarts": job.restarts}
             )
             for job in self._jobs.values()
-            if job.failures > 0
+            if job.failures > 0 and now - job.began <= HEALTHY_SECONDS
         }
 
     async def _run(self, job: _Job) -> None:
         while True:
-            began = time.monotonic()
+            job.began = time.monotonic()
             try:
                 await job.work()
+                job.failures = 0
                 return
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Nobody cancelled the job: it awaited something that was. A failure like any other.
+                pause = self._failed(job, error)
             except Exception as error:
-                if time.monotonic() - began > HEALTHY_SECONDS:
-                    job.failures = 0
-                job.failures += 1
-                job.restarts += 1
-                job.last_error = f"{type(error).__name__}: {error}"
-                pause = self._pause(job.failures)
-                log.exception("background.failed", job=job.name, restart_in=round(pause, 2))
+                pause = self._failed(job, error)
             await asyncio.sleep(pause)
+
+    def _failed(self, job: _Job, error: BaseException) -> float:
+        """Counts a failure, logs it, and says how long to wait."""
+        if time.monotonic() - job.began > HEALTHY_SECONDS:
+            job.failures = 0
+        job.began = math.inf
+        job.failures += 1
+        job.restarts += 1
+        job.last_error = f"{type(error).__name__}: {error}"
+        pause = self._pause(job.failures)
+        log.exception("background.failed", job=job.name, restart_in=round(pause, 2))
+        return pause
 
 
 def _pause(failures: int) -> float:

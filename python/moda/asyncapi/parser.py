@@ -93,14 +93,17 @@ class Parser:
     def draft(self, name: str, value: Any) -> _Draft:
         pointer = at("#/channels", name)
         place, body = self.object(value, pointer, f"channel {shown(name)}")
-        _, held = self.object(
+        inside, held = self.object(
             body.get("messages", {}), at(place, "messages"), f"messages of channel {shown(name)}"
         )
-        messages = {
-            key: self.message(key, item, at(pointer, "messages", key), name)
-            for key, item in held.items()
-        }
-        places = {message.pointer: key for key, message in messages.items()}
+        messages: dict[str, Message] = {}
+        places: dict[str, str] = {}
+        for key, item in held.items():
+            where = at(inside, key)
+            home, messages[key] = self.message(key, item, where, name)
+            # The channel's own place for a message first: several may share one home.
+            places[where] = key
+            places.setdefault(home, key)
         return _Draft(name, pointer, place, body, messages, places, {}, {}, False)
 
     def finish(self, draft: _Draft) -> Channel | None:
@@ -208,7 +211,8 @@ class Parser:
 
     # -- messages
 
-    def message(self, key: str, value: Any, where: str, channel: str) -> Message:
+    def message(self, key: str, value: Any, where: str, channel: str) -> tuple[str, Message]:
+        """A message of a channel and the place it stands at once its reference is followed."""
         place, body = self.object(value, where, f"channel {shown(channel)}: message {shown(key)}")
         traits = body.get("traits", [])
         if not isinstance(traits, list):
@@ -234,7 +238,7 @@ class Parser:
             )
         binary = not _JSON.match(kind)
         payload = self.payload(body, place, channel, key, binary) if "payload" in stated else None
-        return Message(key, event, where, payload, kind, binary, MappingProxyType(body))
+        return place, Message(key, event, where, payload, kind, binary, MappingProxyType(body))
 
     def payload(
         self, body: Mapping[str, Any], place: str, channel: str, key: str, binary: bool
@@ -326,29 +330,19 @@ class Parser:
             ref = item.get("$ref") if isinstance(item, dict) else None
             key = None
             if ref is not None:
-                key = channel.places.get(lookup(self.root, ref, self.source, inside)[0])
-                target, _ = follow(self.root, item, self.source, inside)
-                if key is None:
-                    key = next(
-                        (name for name in channel.messages if self.home(channel, name) == target),
-                        None,
-                    )
+                named = channel.places.get(lookup(self.root, ref, self.source, inside)[0])
+                meant = channel.places.get(follow(self.root, item, self.source, inside)[0])
+                key = meant if named is None else named
             if key is None:
                 raise self.wrong(
                     inside,
                     f"operation {shown(operation)} received"
                     f" {shown(ref if ref is not None else item)};"
                     f" accepted: a message of channel {shown(channel.id)}:"
-                    f" {listed(channel.places)}",
+                    f" {listed(message.pointer for message in channel.messages.values())}",
                 )
             found.append(key)
         return tuple(found)
-
-    def home(self, channel: _Draft, key: str) -> str:
-        """Where a channel's message really stands, for a reference that skips the channel."""
-        return follow(
-            self.root, {"$ref": channel.messages[key].pointer}, self.source, channel.pointer
-        )[0]
 
 
 def _is_word(value: Any) -> bool:

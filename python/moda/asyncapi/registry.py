@@ -183,7 +183,10 @@ def _validators(
             dict.fromkeys(message.payload for message in texts if message.payload is not None)
         )
         open_ = any(message.payload is None for message in texts)
-        compiled = compiler.compile(pointers, channel.id) if pointers and not open_ else None
-        if compiled is not None or (binary and not texts):
-            built[event] = Validator(pointers, bool(texts), binary, compiled)
+        if pointers and not open_:
+            built[event] = Validator(
+                pointers, True, binary, *compiler.compile(pointers, channel.id)
+            )
+        elif not texts:
+            built[event] = Validator((), False, True, None)
     return MappingProxyType(built)

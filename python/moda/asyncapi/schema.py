@@ -10,9 +10,10 @@ anybody:
 - Nothing is fetched: references are resolved inside the document and the compiler is offline.
 - Patterns run on the linear-time engine; only a pattern that needs look-around or a
   backreference gets the backtracking one, with a budget.
-- A verdict is cheap, an explanation is not: over a choice of shapes the validator keeps one error
-  per wrong item per shape, which made 3.3 s of one 1.2 MB array. So the verdict is asked for first,
-  and only payloads of up to 500 values are explained in detail.
+- A verdict is cheap, an explanation is not: of a choice of shapes the validator keeps every error
+  of every shape. That made 3.3 s of one array of 1.2 MB, and 10 s of one message of 100 bytes that
+  was ten levels deep in a schema of three shapes. So the verdict is asked for first, and a failure
+  is explained only where its cost is bounded (:class:`~moda.asyncapi.graph.Spread`).
 - What a client is told is moda's own sentence (:mod:`moda.asyncapi.verdict`).
 """
 
@@ -26,42 +27,38 @@ import jsonschema_rs
 from jsonschema_rs import Draft7Validator, ValidationError
 
 from moda.asyncapi.fault import DocumentError, listed, shown
-from moda.asyncapi.pointer import at, lookup
+from moda.asyncapi.graph import FRAGMENT, Graph, Spread
+from moda.asyncapi.pointer import at
 from moda.asyncapi.verdict import Invalid, explain
 
 BASE = "moda:document"
 BACKTRACK_LIMIT = 10_000
 MAX_EXPLAINED = 500
 """Values in a payload whose failure is explained in detail; a larger one is only refused."""
-MAX_EXPANSION = 100_000
-"""Subschemas one payload may be put through at one place; past it the schema is a bomb."""
+MAX_NESTED = 32
+"""And its nesting. Every error the validator keeps holds a copy of what it is about."""
+MAX_ERRORS = 2_000
+"""Errors that explaining one failure may make the validator keep, 10 µs each."""
+MAX_RECURSED = 3
+"""And its nesting where a choice of shapes recurs, since errors multiply with every level."""
+
+NO_CHOICE = Spread(0, False, False)
 
 TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
-
-_FRAGMENT = "/~%!$&'()*+,;=:@?"
-
-_MAPS = ("properties", "patternProperties", "definitions")
-_LISTS = ("allOf", "anyOf", "oneOf")
-_SINGLES = (
-    "additionalProperties",
-    "additionalItems",
-    "not",
-    "if",
-    "then",
-    "else",
-    "contains",
-    "propertyNames",
-)
-_IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 
 
 class Validator:
     """The compiled schema of one event, in one direction. Made by :class:`Compiler`."""
 
-    __slots__ = ("_compiled", "_is_valid", "binary", "json", "pointers")
+    __slots__ = ("_compiled", "_is_valid", "_spread", "binary", "json", "pointers")
 
     def __init__(
-        self, pointers: tuple[str, ...], json: bool, binary: bool, compiled: Draft7Validator | None
+        self,
+        pointers: tuple[str, ...],
+        json: bool,
+        binary: bool,
+        compiled: Draft7Validator | None,
+        spread: Spread = NO_CHOICE,
     ) -> None:
         self.pointers = pointers
         """Where its schemas stand in the document; a payload has to match one of them."""
@@ -70,6 +67,7 @@ class Validator:
         self.binary = binary
         """Whether it may travel as a binary frame, whose payload no schema describes."""
         self._compiled = compiled
+        self._spread = spread
         self._is_valid = compiled.is_valid if compiled is not None else _anything
 
     def check(self, payload: Any) -> Invalid | None:
@@ -88,19 +86,18 @@ class Validator:
                 return None
             return self._explain(payload)
         except ValueError:
-            # Not a verdict but a refusal to walk: nested past the validator's own bound.
-            return Invalid("", "must not be nested so deeply")
+            # Not a verdict but a refusal to walk: a value that no JSON decoder makes.
+            return Invalid("", "must be plain JSON")
 
     def _explain(self, payload: Any) -> Invalid:
-        if self._compiled is None or not _small(payload):
-            return Invalid(
-                "", "must match its schema; the payload is too large to say where it does not"
-            )
-        try:
-            self._compiled.validate(payload)
-        except ValidationError as error:
-            return explain(error)
-        return Invalid("", "must match its schema")
+        if self._compiled is not None and _explainable(payload, self._spread):
+            try:
+                self._compiled.validate(payload)
+            except ValidationError as error:
+                return explain(error)
+        return Invalid(
+            "", "must match its schema; it is too large or too deep to say where it does not"
+        )
 
     def __repr__(self) -> str:
         return f"<Validator {', '.join(self.pointers)}{' binary' if self.binary else ''}>"
@@ -110,16 +107,22 @@ def _anything(_: Any) -> bool:
     return True
 
 
-def _small(payload: Any) -> bool:
-    count, stack = 1, [payload]
+def _explainable(payload: Any, spread: Spread) -> bool:
+    """Whether explaining a failure is sure to be cheap."""
+    count, deepest = 1, 0
+    stack = [(payload, 0)]
     while stack:
-        node = stack.pop()
+        node, depth = stack.pop()
+        deepest = max(deepest, depth)
         if isinstance(node, (dict, list)):
             count += len(node)
-            if count > MAX_EXPLAINED:
+            if count > MAX_EXPLAINED or depth > MAX_NESTED:
                 return False
-            stack.extend(node.values() if isinstance(node, dict) else node)
-    return True
+            below = node.values() if isinstance(node, dict) else node
+            stack.extend((value, depth + 1) for value in below)
+    if spread.recursive:
+        return deepest <= MAX_RECURSED
+    return spread.weight * (count if spread.repeating else 1) <= MAX_ERRORS
 
 
 class Compiler:
@@ -131,11 +134,11 @@ class Compiler:
         self._registry = jsonschema_rs.Registry(
             [(BASE, root)], draft=jsonschema_rs.Draft7, retriever=_refuse
         )
-        self._sound: set[str] = set()
-        self._done: dict[tuple[str, ...], Draft7Validator] = {}
+        self._graph = Graph(root, source)
+        self._done: dict[tuple[str, ...], tuple[Draft7Validator, Spread]] = {}
 
-    def compile(self, pointers: tuple[str, ...], channel: str) -> Draft7Validator:
-        """One validator for what any of the schemas at ``pointers`` takes.
+    def compile(self, pointers: tuple[str, ...], channel: str) -> tuple[Draft7Validator, Spread]:
+        """One validator for what any schema at ``pointers`` takes, and what asking it why costs.
 
         Raises DocumentError when a schema is not one, refers to something remote or missing, or can
         never finish.
@@ -144,18 +147,17 @@ class Compiler:
         if known is not None:
             return known
         for pointer in pointers:
-            self._walk(pointer, channel)
-            self._weigh(pointer, channel)
+            self._graph.check(pointer, channel)
         refs: list[dict[str, Any]] = [
-            {"$ref": f"{BASE}#{quote(pointer[1:], safe=_FRAGMENT)}"} for pointer in pointers
+            {"$ref": f"{BASE}#{quote(pointer[1:], safe=FRAGMENT)}"} for pointer in pointers
         ]
         schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
         try:
             built = self._build(schema)
         except ValueError as error:
             raise self._not_a_schema(error, channel) from error
-        self._done[pointers] = built
-        return built
+        self._done[pointers] = built, self._graph.spread(pointers)
+        return self._done[pointers]
 
     def parameters(
         self, rules: Mapping[str, Mapping[str, Any]], where: str, channel: str
@@ -221,110 +223,9 @@ class Compiler:
             f" accepted: {accepted}",
         )
 
-    def _walk(self, start: str, channel: str) -> None:
-        """Every reference a schema reaches, so that a wrong one is reported where it is written."""
-        stack = [start]
-        while stack:
-            pointer = stack.pop()
-            if pointer in self._sound:
-                continue
-            self._sound.add(pointer)
-            _, schema = lookup(self._root, pointer, self._source, pointer)
-            if isinstance(schema, bool):
-                continue
-            if not isinstance(schema, dict):
-                raise DocumentError(
-                    self._source,
-                    pointer,
-                    f"channel {shown(channel)}: the schema received {shown(schema)}; accepted:"
-                    " an object, true or false",
-                )
-            if "$ref" in schema:
-                stack.append(
-                    lookup(self._root, schema["$ref"], self._source, at(pointer, "$ref"))[0]
-                )
-                continue
-            stack.extend(_below(schema, pointer))
-
-    def _weigh(self, start: str, channel: str) -> None:
-        """Counts the subschemas one value is put through, following references.
-
-        A schema that reaches itself without stepping into the value can never finish, and two
-        references per level over thirty levels finish next year.
-        """
-        weights: dict[str, int] = {}
-        path: list[str] = []
-        stack: list[tuple[str, bool]] = [(start, False)]
-        while stack:
-            pointer, done = stack.pop()
-            _, schema = lookup(self._root, pointer, self._source, pointer)
-            edges = self._in_place(schema, pointer)
-            if done:
-                path.pop()
-                weights[pointer] = 1 + sum(weights[edge] for edge in edges)
-                if weights[pointer] > MAX_EXPANSION:
-                    raise DocumentError(
-                        self._source,
-                        pointer,
-                        f"channel {shown(channel)}: the schema stands for more than"
-                        f" {MAX_EXPANSION} subschemas"
-                        " with its references written out; accepted: fewer",
-                    )
-                continue
-            if pointer in weights:
-                continue
-            if pointer in path:
-                loop = " -> ".join([*path[path.index(pointer) :], pointer])
-                raise DocumentError(
-                    self._source,
-                    pointer,
-                    f"channel {shown(channel)}: the schema holds itself without stepping into"
-                    f" the value: {loop};"
-                    " accepted: recursion through properties or items",
-                )
-            path.append(pointer)
-            stack.append((pointer, True))
-            stack.extend((edge, False) for edge in edges)
-
-    def _in_place(self, schema: Any, pointer: str) -> list[str]:
-        if not isinstance(schema, dict):
-            return []
-        if "$ref" in schema:
-            return [lookup(self._root, schema["$ref"], self._source, at(pointer, "$ref"))[0]]
-        found = _below(schema, pointer, _IN_PLACE)
-        dependencies = schema.get("dependencies")
-        if isinstance(dependencies, dict):
-            found += [
-                at(pointer, "dependencies", key)
-                for key, value in dependencies.items()
-                if isinstance(value, dict)
-            ]
-        return found
-
 
 def _refuse(uri: str) -> Any:
     raise ValueError(f"{uri}: remote references are not read")
-
-
-def _below(schema: dict[str, Any], pointer: str, only: tuple[str, ...] | None = None) -> list[str]:
-    """Pointers of the direct subschemas. What ``const``, ``enum`` or ``default`` hold is data."""
-    found: list[str] = []
-    for keyword, value in schema.items():
-        if only is not None and keyword not in only:
-            continue
-        if keyword in _SINGLES or (keyword == "items" and not isinstance(value, list)):
-            found.append(at(pointer, keyword))
-        elif (keyword in _LISTS or keyword == "items") and isinstance(value, list):
-            found.extend(at(pointer, keyword, index) for index in range(len(value)))
-        elif keyword in _MAPS and isinstance(value, dict):
-            found.extend(at(pointer, keyword, key) for key in value)
-        elif keyword == "dependencies" and isinstance(value, dict):
-            found.extend(
-                at(pointer, keyword, key)
-                for key, item in value.items()
-                if not isinstance(item, list)
-            )
-    return found
 
 
 def _is_pattern(error: ValueError) -> bool:

@@ -89,6 +89,9 @@ def _rules_out(error: ValidationError, depth: int) -> bool:
 
 def _sentence(error: ValidationError) -> str:
     kind = error.kind
+    if kind.name == "falseSchema" and error.schema_path[-1:] == ["additionalProperties"]:
+        # Reported of the object, which is accepted: only its fields are not.
+        return "must have no fields"
     say = _SENTENCES.get(kind.name)
     if say is None:
         return "is not what the schema accepts"
@@ -172,7 +175,7 @@ _SENTENCES: dict[str, Callable[[Any, Any], str]] = {
     "anyOf": _choice,
     "oneOf": _choice,
     "not": lambda _, __: "must not match what the schema forbids",
-    "falseSchema": lambda _, __: "is not accepted here",
+    "falseSchema": lambda _, __: "is not accepted",
     "additionalItems": lambda kind, value: (
         f"must have at most {_plural(kind.limit, 'item')}; received {len(value)}"
     ),

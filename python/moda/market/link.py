@@ -94,9 +94,10 @@ class Link(WSListener):
         self.watch = watch
         self.connected_at: float | None = None
         self.delivered_at: float | None = None
-        """When its first tick was published; owner's business."""
+        """When it began to lead. This and the next three are the owner's notes on it."""
         self.rotate_at = float("inf")
         self.retiring = False
+        self.proved = False
         self._owner = owner
         self._clock = clock
         self._transport: WSTransport | None = None

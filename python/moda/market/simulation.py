@@ -31,6 +31,9 @@ WINDOW_MS: Final = 86_400_000
 BUCKET_MS: Final = 600_000
 """The window slides by whole buckets: 144 of them hold a day in a few KB per symbol."""
 
+STAMPS: Final = 16
+"""How many different ms the symbols of one step are stamped with."""
+
 _VOLATILITY: Final = 0.6  # of a year, the order of a large coin's
 _CORRELATION: Final = 0.7  # of each coin with the market factor
 _REVERSION: Final = 1.0 / (3 * 86_400.0)  # drawn back within days, so that a day looks free
@@ -88,12 +91,11 @@ class _Bucket:
 class _Book:
     """One symbol: where its walk stands and what its window holds."""
 
-    __slots__ = ("_base", "_buckets", "_turnover", "_volume", "item", "last_ms", "price", "walk")
+    __slots__ = ("_base", "_buckets", "_turnover", "_volume", "item", "price", "walk")
 
-    def __init__(self, item: Instrument, start_ms: int) -> None:
+    def __init__(self, item: Instrument) -> None:
         self.item = item
         self.walk = 0.0  # log distance from the start price
-        self.last_ms = start_ms - 1
         self._base = item.start * 10**item.price_digits
         self.price = max(1, round(self._base))
         self._buckets: deque[_Bucket] = deque()
@@ -138,7 +140,6 @@ class _Book:
             f',"v":"{decimal(self._volume, item.quantity_digits)}"'
             f',"q":"{decimal(self._turnover, digits + item.quantity_digits)}"}}'
         )
-        self.last_ms = at_ms
         return Tick(text.encode(), item.symbol, at_ms)
 
 
@@ -167,7 +168,7 @@ class Market:
         self._random = Random(seed)  # noqa: S311 - a market, not a secret
         self._now_ms = now_ms
         first_ms = now_ms - now_ms % BUCKET_MS - WINDOW_MS + BUCKET_MS
-        self._books = [_Book(instrument(symbol.upper()), first_ms) for symbol in symbols]
+        self._books = [_Book(instrument(symbol.upper())) for symbol in symbols]
         for at_ms in range(first_ms, now_ms, BUCKET_MS):
             self._trade(at_ms, BUCKET_MS / 1000.0)
 
@@ -180,10 +181,7 @@ class Market:
         self._now_ms += elapsed_ms
         self._trade(self._now_ms, min(elapsed_ms, BUCKET_MS) / 1000.0)
         # Real tickers are not stamped alike; a few ms between symbols keep readers honest.
-        return [
-            book.tick(max(book.last_ms + 1, self._now_ms - index % 16))
-            for index, book in enumerate(self._books)
-        ]
+        return [book.tick(self._now_ms - index % STAMPS) for index, book in enumerate(self._books)]
 
     def _trade(self, at_ms: int, seconds: float) -> None:
         draw = self._random.gauss

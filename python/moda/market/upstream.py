@@ -305,7 +305,10 @@ class Upstream:
         leader, candidate = self._leader, self._candidate
         if leader is not None:
             leader.beat(now)
-            if self._healthy(leader):
+            if not leader.proved and self._healthy(leader):
+                # Once per connection: resetting for as long as it lasts would let the attempts to
+                # replace it come every half second when the exchange refuses them.
+                leader.proved = True
                 self._backoff.reset()
             if leader.watch.beat(now):
                 self._counts["stalls"] += 1

@@ -13,7 +13,7 @@ and a dictionary.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -226,6 +226,9 @@ class Front(asyncio.Protocol):
         return transport
 
     def _leave_to_plain(self, data: bytes) -> None:
+        if self._door.shut:
+            self._turn_away(self._door.come_back("shutting_down"))
+            return
         plain = self._door.plain()
         transport = self._leave()
         transport.set_protocol(plain)  # type: ignore[arg-type]  # a protocol by shape
@@ -242,6 +245,13 @@ class Front(asyncio.Protocol):
 
     def _hand_over(self, accepted: Accepted) -> None:
         """Gives the transport to picows: a minimal head, then what the client has sent since."""
+        try:
+            # Not in picows' hands: it would send the text of an exception to the client.
+            listener = accepted.listener()
+        except Exception:
+            _log.exception("connect.failed", path=self._mount.path)
+            self._turn_away(Refused(500, reason="connect_failed"))
+            return
         fed = normalised_head(self._headers) + self._tail
         mount = self._mount
         transport = self._leave()
@@ -253,7 +263,7 @@ class Front(asyncio.Protocol):
             None,  # host_port and ws_path: a client's
             None,
             False,  # is_client_side
-            _factory(accepted),
+            _factory(listener, accepted.headers),
             line,
             True,  # disconnect_on_exception
             None,  # no handshake timeout: the door has its own
@@ -269,13 +279,13 @@ class Front(asyncio.Protocol):
         change_protocol(transport, protocol)
         transport.resume_reading()
         protocol.connection_made(line)
-        feed(protocol, fed)
+        feed(protocol, line, fed)
 
 
-def feed(protocol: WSProtocol, data: bytes) -> None:
-    """Hands bytes to a buffered protocol as a transport would."""
+def feed(protocol: WSProtocol, line: Line, data: bytes) -> None:
+    """Hands bytes to picows as a transport would, until it finds a fault in them."""
     rest = memoryview(data)
-    while rest:
+    while rest and not line.failed:
         buffer = protocol.get_buffer(-1)
         size = min(len(buffer), len(rest))
         buffer[:size] = rest[:size]
@@ -284,11 +294,13 @@ def feed(protocol: WSProtocol, data: bytes) -> None:
         rest = rest[size:]
 
 
-def _factory(accepted: Accepted) -> Callable[[Any], WSListener | WSUpgradeResponseWithListener]:
-    if not accepted.headers:
-        return lambda _: accepted.listener()
-    response = WSUpgradeResponse.create_101_response(accepted.headers)
-    return lambda _: WSUpgradeResponseWithListener(response, accepted.listener())
+def _factory(
+    listener: WSListener, headers: Sequence[tuple[str, str]]
+) -> Callable[[Any], WSListener | WSUpgradeResponseWithListener]:
+    if not headers:
+        return lambda _: listener
+    response = WSUpgradeResponse.create_101_response(headers)
+    return lambda _: WSUpgradeResponseWithListener(response, listener)
 
 
 def upgrade_of(

@@ -167,6 +167,11 @@ class Line:
             transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER, transport.abort)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the connection is on its way out for something it or its listener did."""
+        return self._failed
+
     # -- the log
 
     def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  # the name is logging's

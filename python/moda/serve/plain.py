@@ -97,8 +97,9 @@ class PlainHttp(HttpToolsProtocol):
             return
         mount, variables = found
         method = self.parser.get_method().decode("ascii")
+        headers = [(name, value.strip(b" \t")) for name, value in self.headers]
         upgrade = upgrade_of(
-            self.transport, self._door.options.trusted, method, path, query, self.headers, variables
+            self.transport, self._door.options.trusted, method, path, query, headers, variables
         )
         self._claimed = (mount, upgrade, self.parser.get_http_version())
 

@@ -28,14 +28,11 @@ _SECRET_WORDS = frozenset((
 # fmt: on
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-_PARAMETER = re.compile(
-    r"(?i)(?P<name>[?&;\s\"'(,]|^)(?P<field>[\w.\-%\[\]]*?(?:token|key|secret|passw(?:or)?d|auth(?:orization)?|signature|sig|jwt|session)\]?)"
-    r"=(?P<value>[^&\s\"'),;#]*)"
-)
+_PARAMETER = re.compile(r"(?P<field>[\w.\-%\[\]]{1,64})=(?P<value>[^&\s\"'),;#]+)")
 _SHAPES = (
     # The stock client's token in the subprotocol header.
     (re.compile(r"(base64url\.bearer\.phx\.)[A-Za-z0-9+/=_\-]+"), rf"\1{HIDDEN}"),
-    (re.compile(r"(?i)\b(bearer|basic|token)\s+[A-Za-z0-9._~+/=\-]{6,}"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=\-]{6,}"), rf"\1 {HIDDEN}"),
     # user:password@ in a URL.
     (re.compile(r"(?i)([a-z][a-z0-9+.\-]*://)[^/\s@:]*:[^/\s@]*@"), rf"\1{HIDDEN}@"),
     # A JSON web token, wherever it stands.
@@ -50,10 +47,14 @@ def scrub(text: str) -> str:
     'GET /socket/websocket?vsn=2.0.0&token=[redacted]&x=1'
     """
     if "=" in text:
-        text = _PARAMETER.sub(lambda match: f"{match['name']}{match['field']}={HIDDEN}", text)
+        text = _PARAMETER.sub(_scrub_parameter, text)
     for shape, replacement in _SHAPES:
         text = shape.sub(replacement, text)
     return text
+
+
+def _scrub_parameter(match: re.Match[str]) -> str:
+    return f"{match['field']}={HIDDEN}" if is_secret_name(match["field"]) else match[0]
 
 
 def is_secret_name(name: str) -> bool:

@@ -9,15 +9,17 @@ it is logged with its topic and the client gets ``phx_error``.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
 
 from moda.channel import Channel
-from moda.errors import Reject, ReturnError
+from moda.errors import NotJoinedError, Reject, ReturnError
 from moda.hub import Hub, encode, encode_response
 from moda.message import Ref, Reply, Stop
 
@@ -31,9 +33,22 @@ MAX_WAITING: Final = 1000
 
 MAX_WAITING_BYTES: Final = 8 << 20
 
+GOODBYE_SECONDS: Final = 5.0
+"""How long a channel's cancelled work may take to end before ``leave`` runs beside it."""
+
 NORMAL: Final = frozenset({"normal", "shutdown"})
 _LEAVE: Final = object()
 _OUT: Final = object()
+_CRASHED: Final = b'{"reason":"join crashed"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``count`` messages in ``seconds``, spread or at once (GCRA: one number per channel)."""
+
+    count: int
+    seconds: float
+
 
 Check = Callable[[str, Any], dict[str, Any] | None]
 """Given event and payload, the error response for an invalid payload, or None."""
@@ -42,6 +57,15 @@ LEGAL = (
     "handle must return None (no answer), Reply(status, response) or Stop(reason, reply); "
     "join must return a JSON value or bytes, or raise Reject(reason)"
 )
+
+
+def refusal(response: Any, topic: str) -> bytes:
+    """A Reject's response as JSON; one that JSON cannot hold is the application's bug, not the client's wait."""
+    try:
+        return encode_response(response)[0]
+    except TypeError:
+        log.exception("channel.join.failed", topic=topic)
+        return _CRASHED
 
 
 def unreadable(error: ValueError) -> dict[str, Any]:
@@ -64,13 +88,38 @@ def read_join(payload: bytes, binary: bool, check: Check | None) -> Any:
 class Conversation:
     """One joined channel, between the engine and the application. Implements :class:`moda.channel.Port`."""
 
-    __slots__ = ("_bytes", "_check", "_hub", "_inbox", "_joined", "_over", "_spawned", "_task", "channel", "sub")
+    __slots__ = (
+        "_bytes",
+        "_check",
+        "_decided",
+        "_due",
+        "_hub",
+        "_inbox",
+        "_joined",
+        "_over",
+        "_rate",
+        "_spawned",
+        "_task",
+        "channel",
+        "sub",
+    )
 
-    def __init__(self, hub: Hub, sub: int, channel: Channel, check: Check | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        sub: int,
+        channel: Channel,
+        check: Check | None,
+        rate: Rate | None = None,
+        decided: Callable[[], None] | None = None,
+    ) -> None:
         self._hub = hub
         self.sub = sub
         self.channel = channel
         self._check = check
+        self._rate = rate
+        self._due = 0.0
+        self._decided = decided
         self._inbox: deque[tuple[str, bytes, bool, Any]] | None = None
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -84,25 +133,44 @@ class Conversation:
 
     def deliver(self, event: str, payload: bytes, binary: bool, ref: Ref | None) -> None:
         """One message of the client."""
+        if self._rate is not None and not self._admit(self._rate):
+            if ref is not None:
+                limit = f"{self._rate.count} in {self._rate.seconds:g} s"
+                response = orjson.dumps({"reason": "rate limited", "limit": limit})
+                self._core.reply(self.sub, ref, "error", response, False)
+            return
+        if not self._put(event, payload, binary, ref) and ref is not None:
+            self._core.reply(self.sub, ref, "error", b'{"reason":"busy"}', False)
+
+    def _put(self, event: str, payload: bytes, binary: bool, ref: Any) -> bool:
+        """Queues something for the task, and starts it; False when too much waits already."""
         inbox = self._inbox
         if inbox is None:
             inbox = self._inbox = deque()
         elif len(inbox) >= MAX_WAITING or self._bytes + len(payload) > MAX_WAITING_BYTES:
-            if ref is not None:
-                self._core.reply(self.sub, ref, "error", b'{"reason":"busy"}', False)
-            return
+            return False
         inbox.append((event, payload, binary, ref))
         self._bytes += len(payload)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
+        return True
+
+    def _admit(self, rate: Rate) -> bool:
+        now = time.monotonic()
+        due = max(self._due, now)
+        if due - now > rate.seconds - rate.seconds / rate.count:
+            return False
+        self._due = due + rate.seconds / rate.count
+        return True
 
     def outgoing(self, event: str, payload: bytes, binary: bool) -> None:
         """A broadcast that this channel intercepts."""
-        if self._inbox is None:
-            self._inbox = deque()
-        self._inbox.append((event, payload, binary, _OUT))
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work())
+        if self._over or self._put(event, payload, binary, _OUT):
+            return
+        # It may not miss a broadcast and believe it has heard all: it ends, and its client joins again.
+        log.error("channel.overrun", topic=self.channel.topic, waiting=MAX_WAITING)
+        self._core.end(self.sub, True)
+        self._finish("crash")
 
     def leaving(self, ref: Ref) -> None:
         """The client leaves: at once when idle, otherwise after the messages it sent before."""
@@ -125,10 +193,12 @@ class Conversation:
     # -- the channel calls (moda.channel.Port)
 
     def push(self, event: str, payload: Any) -> None:
+        self._must_be_joined("push")
         data, binary = encode(payload)
         self._core.push(self.sub, event, data, binary)
 
     def reply(self, ref: Ref, reply: Reply) -> None:
+        self._must_be_joined("reply")
         data, binary = encode_response(reply.response)
         self._core.reply(self.sub, ref, reply.status, data, binary)
 
@@ -140,6 +210,7 @@ class Conversation:
     def stop(self, stop: Stop) -> None:
         if self._over:
             return
+        self._must_be_joined("stop")
         if stop.reply is not None and self.channel._ref is not None:
             self.reply(self.channel._ref, stop.reply)
         self._core.end(self.sub, stop.reason not in NORMAL)
@@ -155,6 +226,13 @@ class Conversation:
         self._spawned.add(task)
         task.add_done_callback(self._spawned_ended)
 
+    def _must_be_joined(self, call: str) -> None:
+        if not (self._joined or self._over):
+            raise NotJoinedError(
+                f"{type(self.channel).__name__} calls {call} before its join is decided; push in "
+                "joined(), refuse by raising Reject in join()"
+            )
+
     # -- the task
 
     @property
@@ -164,31 +242,58 @@ class Conversation:
     async def _join(self, payload: bytes, binary: bool) -> None:
         channel = self.channel
         try:
-            try:
-                value = read_join(payload, binary, self._check)
-                data, as_binary = encode_response(await channel.join(value))
-            except Reject as reject:
-                self._over = True
-                self._core.join_error(self.sub, encode_response(reject.response)[0])
+            if not await self._admitted(payload, binary):
                 return
-            except Exception:
-                log.exception("channel.join.failed", topic=channel.topic)
-                self._over = True
-                self._core.join_error(self.sub, b'{"reason":"join crashed"}')
-                return
-            if self._over or not self._core.join_ok(self.sub, data, as_binary):
-                self._over = True
-                return
-            self._joined = True
             if type(channel).joined is not Channel.joined:
                 await channel.joined()
+        except asyncio.CancelledError:
+            if _cancelled_on_purpose():
+                raise
+            self._crash()
         except Exception:
             self._crash()
-            return
         finally:
             self._task = None
         if self._inbox and not self._over:
             self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _admitted(self, payload: bytes, binary: bool) -> bool:
+        """Asks the application and answers the join. False when the channel does not come to be."""
+        channel = self.channel
+        try:
+            value = read_join(payload, binary, self._check)
+            data, as_binary = encode_response(await channel.join(value))
+        except Reject as reject:
+            self._refuse(refusal(reject.response, channel.topic))
+            return False
+        except asyncio.CancelledError:
+            if _cancelled_on_purpose():
+                raise
+            log.exception("channel.join.failed", topic=channel.topic)
+            self._refuse(_CRASHED)
+            return False
+        except Exception:
+            log.exception("channel.join.failed", topic=channel.topic)
+            self._refuse(_CRASHED)
+            return False
+        if self._over:
+            return False
+        try:
+            self._joined = self._core.join_ok(self.sub, data, as_binary)
+        except ValueError:
+            # The engine has answered the client already.
+            log.exception("channel.join.failed", topic=channel.topic)
+        if not self._joined:
+            self._finish("closed")
+        elif self._decided is not None:
+            self._decided()
+            self._decided = None
+        return self._joined
+
+    def _refuse(self, response: bytes) -> None:
+        if not self._over:
+            self._core.join_error(self.sub, response)
+            self._finish("refused")
 
     async def _work(self) -> None:
         channel, inbox = self.channel, self._inbox
@@ -228,6 +333,10 @@ class Conversation:
                     return
                 else:
                     raise ReturnError(f"{type(channel).__name__}.handle returned {outcome!r}; {LEGAL}")
+        except asyncio.CancelledError:
+            if _cancelled_on_purpose():
+                raise
+            self._crash()
         except Exception:
             self._crash()
         finally:
@@ -249,36 +358,47 @@ class Conversation:
     def _spawned_ended(self, task: asyncio.Task[Any]) -> None:
         if self._spawned is not None:
             self._spawned.discard(task)
-        if task.cancelled():
+        stray = task.cancelled() and not task.cancelling()
+        error = asyncio.CancelledError() if stray else None if task.cancelled() else task.exception()
+        if error is None or self._over:
             return
-        error = task.exception()
-        if error is not None and not self._over:
-            log.error("channel.failed", topic=self.channel.topic, exc_info=error)
+        log.error("channel.failed", topic=self.channel.topic, exc_info=error)
+        if self._joined:
             self._core.end(self.sub, True)
             self._finish("crash")
+        else:
+            self._refuse(_CRASHED)
 
     def _finish(self, why: str) -> None:
         """Ends everything that belongs to the channel, once; then lets it say goodbye."""
         if self._over:
             return
         self._over = True
-        current = asyncio.current_task()
-        if self._task is not None and self._task is not current:
-            self._task.cancel()
-        for task in tuple(self._spawned or ()):
-            if task is not current:
-                task.cancel()
+        if self._decided is not None:
+            self._decided()
+            self._decided = None
+        under_way = set(self._spawned or ())
+        for task in under_way:
+            task.cancel()
+        if self._task is not None:
+            under_way.add(self._task)
+            # A handler that stops its own channel is left to return.
+            if self._task is not asyncio.current_task():
+                self._task.cancel()
         if self._joined and type(self.channel).leave is not Channel.leave:
-            goodbye = asyncio.get_running_loop().create_task(self._goodbye(why))
-            _GOODBYES.add(goodbye)
-            goodbye.add_done_callback(_GOODBYES.discard)
+            self._hub.errand(self._goodbye(why, under_way))
 
-    async def _goodbye(self, why: str) -> None:
+    async def _goodbye(self, why: str, under_way: set[asyncio.Task[Any]]) -> None:
+        """Callbacks run one at a time, the last one too: it waits for the one that was cancelled."""
+        if under_way:
+            await asyncio.wait(under_way, timeout=GOODBYE_SECONDS)
         try:
             await self.channel.leave(why)
         except Exception:
             log.exception("channel.leave.failed", topic=self.channel.topic)
 
 
-# The loop holds tasks weakly; a goodbye must live until it is said.
-_GOODBYES: set[asyncio.Task[None]] = set()
+def _cancelled_on_purpose() -> bool:
+    """Whether somebody cancelled this task; otherwise it awaited something that was, which is a crash."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 import structlog
 
+from moda import asyncapi
 from moda._session import Session
 from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Stream
 from moda.errors import ConfigurationError, Refuse, Reject
 from moda.hub import Hub, encode_response
 from moda.upgrade import Accepted, Refused, Upgrade
-from moda.wire.conversation import Check, Conversation, read_join
+from moda.wire.conversation import Check, Conversation, Rate, read_join, refusal
 from moda.wire.handshake import HandshakeOptions, Negotiated, negotiate
+from moda.wire.token import TokenRule, presented_token
 
-__all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Route"]
+__all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route"]
 
 log = structlog.get_logger("moda.socket")
 
@@ -40,6 +43,9 @@ class Route:
     serves: type[Channel] | Stream
     max_subscribers: int | None = None
     check: Check | None = None
+    rate: Rate | None = None
+    trusted_only: bool = False
+    declared: asyncapi.Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class MountOptions:
     max_message_bytes: int = 1 << 20
     idle_seconds: float = 60.0
     handshake: HandshakeOptions = field(default_factory=HandshakeOptions)
+    tokens: TokenRule = field(default_factory=TokenRule)
     connect: ConnectHook | None = None
 
 
@@ -61,6 +68,7 @@ class Dispatch:
         self._hub = hub
         self._routes = routes
         self._joining: set[asyncio.Task[None]] = set()
+        self._undecided: Counter[str] = Counter()
 
     def join(
         self,
@@ -74,49 +82,84 @@ class Dispatch:
     ) -> Conversation | None:
         """Called by the engine. What is returned receives the channel's messages; a stream has none."""
         target = self._routes[route]
-        full = target.max_subscribers
-        if full is not None and self._hub.subscribers(topic) >= full:
-            refusal = orjson.dumps({"reason": "too many subscribers", "limit": full})
-            self._hub.core.join_error(sub, refusal)
+        against = self._against(target, socket, topic, params)
+        if against is not None:
+            self._hub.core.join_error(sub, orjson.dumps(against))
             return None
         serves = target.serves
         if isinstance(serves, Stream):
-            work = self._join_stream(serves, target.check, sub, socket, topic, params, payload, binary)
+            decided = self._place(target, topic)
+            request = JoinRequest(topic, params, None, socket)
+            work = self._join_stream(serves, target.check, sub, request, payload, binary, decided)
             task = asyncio.get_running_loop().create_task(work)
             self._joining.add(task)
             task.add_done_callback(self._joining.discard)
             return None
-        channel = serves()
+        try:
+            channel = serves()
+        except Exception:
+            log.exception("channel.join.failed", topic=topic)
+            self._hub.core.join_error(sub, b'{"reason":"join crashed"}')
+            return None
         channel.topic = topic
         channel.params = params
         channel.socket = socket
-        conversation = Conversation(self._hub, sub, channel, target.check)
+        decided = self._place(target, topic)
+        conversation = Conversation(self._hub, sub, channel, target.check, target.rate, decided)
         conversation.begin(payload, binary)
         return conversation
+
+    def _place(self, target: Route, topic: str) -> Callable[[], None] | None:
+        """Holds a place under the topic's cap until the join is decided; what it returns gives it up."""
+        if target.max_subscribers is None:
+            return None
+        self._undecided[topic] += 1
+
+        def decided() -> None:
+            self._undecided[topic] -= 1
+            if not self._undecided[topic]:
+                del self._undecided[topic]
+
+        return decided
+
+    def _against(
+        self, target: Route, socket: Socket, topic: str, params: dict[str, str]
+    ) -> dict[str, Any] | None:
+        """What the declared policy has against a join, before anybody is asked."""
+        if target.trusted_only and not socket.trusted:
+            return {"reason": "unauthorized"}
+        invalid = asyncapi.check_topic(target.declared, params)
+        if invalid is not None:
+            return invalid.response
+        full = target.max_subscribers
+        if full is not None and self._hub.subscribers(topic) + self._undecided[topic] >= full:
+            return {"reason": "too many subscribers", "limit": full}
+        return None
 
     async def _join_stream(
         self,
         stream: Stream,
         check: Check | None,
         sub: int,
-        socket: Socket,
-        topic: str,
-        params: dict[str, str],
+        request: JoinRequest,
         payload: bytes,
         binary: bool,
+        decided: Callable[[], None] | None,
     ) -> None:
         core = self._hub.core
         try:
-            value = read_join(payload, binary, check)
-            answer = await stream.join(JoinRequest(topic, params, value, socket))
-            data, as_binary = encode_response(answer)
-        except Reject as reject:
-            core.join_error(sub, encode_response(reject.response)[0])
-        except Exception:
-            log.exception("stream.join.failed", topic=topic)
-            core.join_error(sub, b'{"reason":"join crashed"}')
-        else:
+            request = replace(request, payload=read_join(payload, binary, check))
+            data, as_binary = encode_response(await stream.join(request))
             core.join_ok(sub, data, as_binary)
+        except Reject as reject:
+            core.join_error(sub, refusal(reject.response, request.topic))
+        except Exception:
+            # If it was the engine that raised, it has answered the client already: this finds nobody.
+            log.exception("stream.join.failed", topic=request.topic)
+            core.join_error(sub, b'{"reason":"join crashed"}')
+        finally:
+            if decided is not None:
+                decided()
 
 
 class Mount:
@@ -136,7 +179,7 @@ class Mount:
         return self.options.max_message_bytes
 
     def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
-        negotiated = negotiate(upgrade, self.options.handshake)
+        negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
         if self.options.connect is None:
@@ -144,7 +187,7 @@ class Mount:
         return None
 
     async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
-        negotiated = negotiate(upgrade, self.options.handshake)
+        negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
         hook = self.options.connect
@@ -166,9 +209,27 @@ class Mount:
                 answer = await answer
         except Refuse as refuse:
             return Refused(refuse.status, refuse.body.encode(), reason="connect")
-        return self._accepted(negotiated, _socket(answer, params))
+        try:
+            socket = _socket(answer, params)
+        except ConfigurationError as error:
+            log.error("connect.failed", path=self.path, error=str(error))
+            return Refused(403, reason="socket_id")
+        socket.trusted = answer is not None
+        return self._accepted(negotiated, socket)
+
+    def _negotiate(self, upgrade: Upgrade) -> Negotiated | Refused:
+        """The handshake's rules and the mount's tokens, before any code of the application."""
+        negotiated = negotiate(upgrade, self.options.handshake)
+        if isinstance(negotiated, Refused):
+            return negotiated
+        if not self.options.tokens.admits(presented_token(negotiated)):
+            return Refused(403, reason="token")
+        return negotiated
 
     def _accepted(self, negotiated: Negotiated, socket: Socket) -> Accepted:
+        tokens = self.options.tokens
+        if tokens.mode != "off" and presented_token(negotiated) is not None:
+            socket.trusted = True
         protocol = negotiated.protocol
         headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
         hub, number, v1 = self._hub.core, self._number, negotiated.vsn == 1

@@ -23,8 +23,9 @@ import { token } from '../dom';
 import { clock, price } from '../format';
 import type { Candle, Candles, Interval, Quote } from '../market';
 
-/** Below this many points the history is stretched over the width instead of hugging the right. */
-const STRETCH_UNTIL = 120;
+/** Below these many points the history is stretched over the width instead of hugging the right. */
+const STRETCH_LINE = 300;
+const STRETCH_CANDLES = 90;
 
 /** A candle is never wider than this many pixels; a line may stretch as far as it must. */
 const WIDEST_CANDLE = 18;
@@ -66,7 +67,7 @@ export class PriceChart {
         borderVisible: false,
         timeVisible: true,
         secondsVisible: true,
-        rightOffset: 3,
+        rightOffsetPixels: 14,
         tickMarkFormatter: (time: Time) => clock(Number(time), this.#interval < 60),
       },
       localization: { timeFormatter: (time: Time) => clock(Number(time)) },
@@ -149,7 +150,8 @@ export class PriceChart {
   }
 
   #stretch(count: number): void {
-    if (!this.#touched && count < STRETCH_UNTIL) this.#chart.timeScale().fitContent();
+    const until = this.#interval === 1 ? STRETCH_LINE : STRETCH_CANDLES;
+    if (!this.#touched && count < until) this.#chart.timeScale().fitContent();
   }
 
   #precision(decimals: number): void {

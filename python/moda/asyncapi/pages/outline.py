@@ -8,6 +8,7 @@ the document refers to, and lets schemas be recursive.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ _LIMITS = (
     ("format", "{}"),
     ("default", "default {}"),
 )
+_ONE = re.compile(r"\b1 (item|field)s\b")
 _CHOICES = (("oneOf", "one of"), ("anyOf", "any of"), ("allOf", "all of"))
 
 
@@ -203,6 +205,7 @@ class Outline:
             for key, phrase in _LIMITS
             if key in schema
         ]
+        limits = [_ONE.sub(r"1 \1", limit) for limit in limits]
         if schema.get("uniqueItems") is True:
             limits.append("no item twice")
         values = schema.get("enum")

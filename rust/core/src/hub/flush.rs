@@ -8,9 +8,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Batch, ConnKey, Piece, SubKey, CODECS};
+use super::batch::{Batch, ConnKey, SubKey, CODECS};
+use super::publish::Audience;
 use super::send::{send, Sent};
-use super::{Action, Hub, Phase, Sink};
+use super::topic::Member;
+use super::{Action, Conn, Hub, Phase, Sink};
 
 /// Pieces up to this many bytes are copied together for one `send`; larger ones go alone.
 const GATHER_BYTES: usize = 64 * 1024;
@@ -35,17 +37,37 @@ impl<S> Hub<S> {
     /// Bytes the driver must write to a connection's transport, oldest first. It then calls
     /// [`Hub::resume`] as soon as the transport's buffer is empty, which may be at once.
     pub fn next_write(&mut self) -> Option<(ConnKey, Vec<u8>)> {
-        self.writes.pop_front()
+        loop {
+            let (key, bytes) = self.writes.pop_front()?;
+            let Some(conn) = self.conns.get_mut(key) else {
+                continue;
+            };
+            if bytes.is_none() {
+                conn.promised = false;
+            }
+            if let Some(bytes) = bytes.or_else(|| self.hand_over(key)) {
+                return Some((key, bytes));
+            }
+        }
     }
 
     /// What the driver must do to transports.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        loop {
+            let action = self.actions.pop_front()?;
+            let (Action::Close(key) | Action::Abort(key)) = action;
+            if self.conns.contains_key(key) {
+                return Some(action);
+            }
+        }
     }
 
-    /// Connections that outgrew their budget since the last call; the caller closes them.
+    /// Connections that outgrew their budget since the last call; the caller closes them. Until
+    /// then they get nothing.
     pub fn take_slow(&mut self) -> Vec<ConnKey> {
-        std::mem::take(&mut self.slow)
+        let mut slow = std::mem::take(&mut self.slow);
+        slow.retain(|key| self.conns.get(*key).is_some_and(|c| c.phase == Phase::Slow));
+        slow
     }
 
     /// The transport holds bytes that must go first: nothing is written until [`Hub::resume`].
@@ -55,39 +77,25 @@ impl<S> Hub<S> {
         }
     }
 
-    /// The transport's buffer is empty again.
+    /// The transport's buffer is empty again. May write, so the driver looks at
+    /// [`Hub::next_write`] and [`Hub::next_action`] afterwards.
     pub fn resume(&mut self, key: ConnKey) {
-        if !self.conns.get(key).is_some_and(|conn| conn.blocked) {
+        let waiting = |conn: &Conn| conn.blocked && conn.phase != Phase::Cut;
+        if !self.conns.get(key).is_some_and(waiting) {
             return;
         }
-        // While still blocked: what is queued for a lagging topic must not follow its newest.
+        // While still blocked: what is queued of a topic it lags behind on must not come before
+        // what it missed.
         self.catch_up(key);
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
         conn.blocked = false;
-        let codec = conn.codec as usize;
-        for (topic, seen) in std::mem::take(&mut conn.lagging) {
-            let Some(topic) = self.topics.get(topic) else {
-                continue;
-            };
-            let mut missed: Vec<(u64, Arc<[u8]>)> = topic
-                .newest
-                .values()
-                .filter(|newest| newest.seq > seen)
-                .filter_map(|newest| Some((newest.seq, newest.frames[codec].clone()?)))
-                .collect();
-            missed.sort_unstable_by_key(|(seq, _)| *seq);
-            let delivered = missed.len() as u64;
-            self.stats.conflated = self.stats.conflated.saturating_sub(delivered);
-            self.stats.deliveries += delivered;
-            self.stats.messages_out += delivered;
-            for (_, frame) in missed {
-                self.stats.outbox_bytes += frame.len();
-                conn.outbox.push(Piece::Newest(frame));
-            }
+        if !conn.lagging.is_empty() {
+            self.catch_newest(key);
+        } else if !conn.outbox.is_empty() || conn.phase != Phase::Open {
+            self.mark_dirty(key);
         }
-        self.mark_dirty(key);
     }
 
     fn flush_dirty(&mut self, deadline: Instant) {
@@ -114,21 +122,13 @@ impl<S> Hub<S> {
         let mut served = 0;
         while let Some(run) = self.log.front_mut() {
             let number = self.log_start;
-            let (topic, exclude) = (run.topic, run.exclude);
-            let sealed = run.sealed.clone();
-            let intercepted = run.intercepted.take();
+            let (topic, audience, sealed) =
+                (run.topic, run.audience.clone(), run.sealed.clone());
             let mut cursor = run.cursor;
             let mut out_of_time = false;
             while let Some(member) = self.topics[topic].members.get(cursor).copied() {
                 cursor += 1;
-                self.serve(
-                    number,
-                    member.conn,
-                    member.sub,
-                    exclude,
-                    intercepted.as_deref(),
-                    &sealed,
-                );
+                self.serve(number, member, &audience, &sealed);
                 served += 1;
                 if served % CLOCK_EVERY == 0 && deadline.is_some_and(|d| Instant::now() >= d) {
                     out_of_time = true;
@@ -137,7 +137,6 @@ impl<S> Hub<S> {
             }
             if let Some(run) = self.log.front_mut() {
                 run.cursor = cursor;
-                run.intercepted = intercepted;
             }
             if out_of_time {
                 return;
@@ -149,12 +148,11 @@ impl<S> Hub<S> {
     fn serve(
         &mut self,
         number: u64,
-        key: ConnKey,
-        sub: SubKey,
-        exclude: SubKey,
-        intercepted: Option<&str>,
+        member: Member,
+        audience: &Audience,
         sealed: &[Option<Arc<Batch>>; CODECS],
     ) {
+        let key = member.conn;
         let Some(conn) = self.conns.get_mut(key) else {
             return;
         };
@@ -163,31 +161,28 @@ impl<S> Hub<S> {
         }
         let alone = self.log.len() == 1 && conn.outbox.is_empty() && !conn.blocked;
         let (true, Sink::Socket(fd), Phase::Open) = (alone, conn.sink, conn.phase) else {
-            self.catch_up(key);
+            self.collect(key);
             self.write(key);
+            self.enforce_budget(key);
             return;
         };
         conn.log_pos = number + 1;
-        if sub == exclude {
-            return;
-        }
         let Some(batch) = &sealed[conn.codec as usize] else {
             return;
         };
-        if let (Some(event), Some(sub)) = (intercepted, self.subs.get(sub)) {
-            if sub.intercepts.as_ref().is_some_and(|i| i.contains(event)) {
-                return;
-            }
+        if !audience.includes(member.sub, &self.subs) {
+            return;
         }
         let frames = u64::from(batch.frames);
         self.stats.deliveries += frames;
         self.stats.messages_out += frames;
         self.stats.sends += 1;
         match send(fd, &batch.bytes) {
-            Sent::Bytes(n) if n == batch.bytes.len() => self.stats.bytes_out += n as u64,
             Sent::Bytes(n) => {
                 self.stats.bytes_out += n as u64;
-                self.spill(key, batch.bytes[n..].to_vec());
+                if n < batch.bytes.len() {
+                    self.spill(key, batch.bytes[n..].to_vec());
+                }
             }
             Sent::Closed => self.cut(key),
         }
@@ -212,7 +207,35 @@ impl<S> Hub<S> {
                 }
             }
         }
+        self.trim_newest(run.topic);
         self.forget_if_idle(run.topic);
+    }
+
+    /// As [`Hub::write`], and a transport is given its bytes at once.
+    pub(super) fn write_now(&mut self, key: ConnKey) {
+        let transport = |conn: &Conn| conn.sink == Sink::Transport;
+        if !self.conns.get(key).is_some_and(transport) {
+            self.write(key);
+        } else if let Some(bytes) = self.hand_over(key) {
+            self.writes.push_back((key, Some(bytes)));
+        }
+    }
+
+    /// The whole outbox as bytes for the transport; nothing more until it has got rid of them.
+    fn hand_over(&mut self, key: ConnKey) -> Option<Vec<u8>> {
+        let conn = self.conns.get_mut(key)?;
+        if conn.blocked || conn.outbox.is_empty() {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(conn.outbox.bytes());
+        while let Some(piece) = conn.outbox.pop() {
+            bytes.extend_from_slice(piece.bytes());
+        }
+        conn.blocked = true;
+        self.stats.outbox_bytes -= bytes.len();
+        self.stats.bytes_out += bytes.len() as u64;
+        self.stats.sends += 1;
+        Some(bytes)
     }
 
     /// Sends a connection's outbox, as much as the socket takes.
@@ -234,21 +257,17 @@ impl<S> Hub<S> {
             }
             match conn.sink {
                 Sink::Transport => {
-                    let mut bytes = Vec::with_capacity(conn.outbox.bytes());
-                    while let Some(piece) = conn.outbox.pop() {
-                        bytes.extend_from_slice(piece.bytes());
+                    // Not yet: what else this turn brings goes into the same write, and no policy
+                    // takes a reader for slow that has not been given anything.
+                    if !std::mem::replace(&mut conn.promised, true) {
+                        self.writes.push_back((key, None));
                     }
-                    self.stats.outbox_bytes -= bytes.len();
-                    self.stats.bytes_out += bytes.len() as u64;
-                    self.stats.sends += 1;
-                    conn.blocked = true;
-                    self.writes.push_back((key, bytes));
                     return;
                 }
                 Sink::Socket(fd) => {
-                    let (offered, sent) = if conn.outbox.len() == 1 {
-                        let bytes = conn.outbox.front().next().unwrap_or_default();
-                        (bytes.len(), send(fd, bytes))
+                    let first = conn.outbox.front().next().unwrap_or_default();
+                    let (offered, sent) = if conn.outbox.len() == 1 || first.len() >= GATHER_BYTES {
+                        (first.len(), send(fd, first))
                     } else {
                         self.scratch.clear();
                         for bytes in conn.outbox.front() {
@@ -305,20 +324,21 @@ impl<S> Hub<S> {
 
     fn spill(&mut self, key: ConnKey, rest: Vec<u8>) {
         self.stats.short_sends += 1;
+        self.stats.bytes_out += rest.len() as u64;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.blocked = true;
         }
-        self.writes.push_back((key, rest));
+        self.writes.push_back((key, Some(rest)));
     }
 
     /// The peer is gone: nothing more is sent, the transport is cut.
     fn cut(&mut self, key: ConnKey) {
+        self.forget_lags(key);
         if let Some(conn) = self.conns.get_mut(key) {
             self.stats.outbox_bytes -= conn.outbox.clear();
             conn.blocked = true;
-            conn.lagging = Vec::new();
+            conn.phase = Phase::Cut;
             self.actions.push_back(Action::Abort(key));
         }
     }
 }
-

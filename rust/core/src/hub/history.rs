@@ -1,8 +1,9 @@
 //! The last messages of a topic, numbered, for clients that come back.
 //!
-//! An `offset` counts a topic's messages from 1; an `epoch` names one life of that count. A client
-//! that shows an old epoch, or an offset that has left the ring, has a gap and is told so; anything
-//! else is recovered exactly. Bounded by count, age and bytes, whichever is reached first.
+//! An `offset` counts a topic's messages, from 1 or from where forgotten topics ended; an `epoch`
+//! names one life of the whole hub. A client that shows an old epoch, or an offset that has left the
+//! ring, has a gap and is told so; anything else is recovered exactly. Bounded by count, age and
+//! bytes, whichever is reached first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,11 +55,18 @@ impl History {
         }
     }
 
+    /// Counts on from `offset`; only before the first message.
+    pub fn begin_after(&mut self, offset: u64) {
+        if self.next == 1 {
+            self.next = offset + 1;
+        }
+    }
+
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The offset of the newest message; 0 before the first.
+    /// The offset of the newest message; before the first 0, or what [`History::begin_after`] said.
     pub fn offset(&self) -> u64 {
         self.next - 1
     }

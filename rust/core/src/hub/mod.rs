@@ -26,10 +26,13 @@
 mod batch;
 mod flush;
 mod history;
+mod latest;
+mod members;
 mod outbox;
 mod publish;
 mod send;
 mod stats;
+mod sweep;
 mod topic;
 
 use std::collections::{HashMap, VecDeque};
@@ -94,12 +97,17 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// Over budget: what it cannot have leaves a gap, so nothing follows but the close that the
+    /// protocol above owes it.
+    Slow,
     /// A close frame is queued or sent; nothing else goes out, nothing that comes in counts.
     Closing {
         deadline_ms: u64,
         /// Close the transport as soon as the close frame has left.
         hang_up: bool,
     },
+    /// The peer is gone: nothing is sent or queued until the driver removes it.
+    Cut,
 }
 
 /// One connection.
@@ -112,11 +120,13 @@ pub struct Conn {
     /// The transport holds bytes of ours that the peer has not read.
     blocked: bool,
     dirty: bool,
+    /// The driver will be given the outbox by `next_write`.
+    promised: bool,
     log_pos: u64,
     seen_ms: u64,
     outbox: Outbox,
-    /// Topics of `Delivery::Latest` it could not follow, each with the last message it had.
-    lagging: Vec<(TopicKey, u64)>,
+    /// Topics of `Delivery::Latest` it could not follow.
+    lagging: Vec<latest::Lag>,
     subs: Vec<SubKey>,
     id: Option<Arc<str>>,
     pub assembler: ws::Assembler,
@@ -152,11 +162,15 @@ pub struct Hub<S> {
     dirty: VecDeque<ConnKey>,
     /// Connections over budget, to be closed by the protocol above (it owns the goodbye).
     slow: Vec<ConnKey>,
-    writes: VecDeque<(ConnKey, Vec<u8>)>,
+    /// For transports: what a socket did not take, or whatever the outbox holds when asked for.
+    writes: VecDeque<(ConnKey, Option<Vec<u8>>)>,
     actions: VecDeque<Action>,
     scratch: Vec<u8>,
     now_ms: u64,
     epoch: u64,
+    /// The greatest offset of any history that was forgotten: later ones count from here, so that
+    /// an offset of a topic's earlier life is never taken for one of its present life.
+    retired: u64,
 }
 
 impl<S> Hub<S> {
@@ -180,6 +194,7 @@ impl<S> Hub<S> {
             scratch: Vec::new(),
             now_ms: 0,
             epoch,
+            retired: 0,
         }
     }
 
@@ -196,6 +211,8 @@ impl<S> Hub<S> {
 
     pub fn open(&mut self, codec: Codec, mount: u16, sink: Sink, id: Option<&str>) -> ConnKey {
         let id: Option<Arc<str>> = id.map(Into::into);
+        // Rule 1: a message published from now on must not be appended to a run it is past.
+        self.seal_log();
         let key = self.conns.insert(Conn {
             codec,
             mount,
@@ -203,6 +220,7 @@ impl<S> Hub<S> {
             phase: Phase::Open,
             blocked: false,
             dirty: false,
+            promised: false,
             log_pos: self.log_end(),
             seen_ms: self.now_ms,
             outbox: Outbox::default(),
@@ -274,23 +292,23 @@ impl<S> Hub<S> {
     /// `hang_up` the transport is closed once the frame has left (the peer has said its close
     /// already); otherwise the peer's answer is awaited for `close_grace_ms`.
     pub fn close(&mut self, key: ConnKey, code: u16, reason: &str, hang_up: bool) -> Vec<S> {
-        if !self.conns.get(key).is_some_and(Conn::is_open) {
+        self.catch_up(key);
+        let closable = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Slow);
+        if !self.conns.get(key).is_some_and(closable) {
             return Vec::new();
         }
-        self.catch_up(key);
         let ended = self.drop_subs(key);
-        let deadline_ms = self.now_ms + self.config.close_grace_ms;
-        self.direct(key, |out| {
+        self.queue(key, |out| {
             ws::frame_into(out, ws::Opcode::Close, |out| {
                 out.extend_from_slice(&ws::close_payload(code, reason));
             });
         });
+        let deadline_ms = self.now_ms + self.config.close_grace_ms;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.phase = Phase::Closing {
                 deadline_ms,
                 hang_up,
             };
-            conn.lagging = Vec::new();
         }
         self.stats.count_close(code);
         ended
@@ -308,26 +326,28 @@ impl<S> Hub<S> {
 
     // -- frames for one connection
 
-    /// Queues frames that need not wait for earlier broadcasts (heartbeat replies, closes).
+    /// Queues one frame that need not wait for earlier broadcasts (a heartbeat's reply).
     pub fn direct(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        if !conn.is_open() {
-            return;
+        if self.conns.get(key).is_some_and(Conn::is_open) {
+            self.queue(key, write);
+            self.enforce_budget(key);
         }
-        let before = conn.outbox.bytes();
-        conn.outbox.append(write);
-        self.stats.outbox_bytes += conn.outbox.bytes() - before;
-        self.stats.messages_out += 1;
-        self.mark_dirty(key);
-        self.enforce_budget(key);
     }
 
-    /// Queues frames behind every broadcast published so far.
+    /// Queues one frame behind every broadcast published so far.
     pub fn ordered(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
         self.catch_up(key);
         self.direct(key, write);
+    }
+
+    fn queue(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            let before = conn.outbox.bytes();
+            conn.outbox.append(write);
+            self.stats.outbox_bytes += conn.outbox.bytes() - before;
+            self.stats.messages_out += 1;
+            self.mark_dirty(key);
+        }
     }
 
     fn mark_dirty(&mut self, key: ConnKey) {

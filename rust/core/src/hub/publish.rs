@@ -3,26 +3,50 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
-use super::topic::{Delivery, Newest, Policy};
-use super::{Conn, Hub};
+use slotmap::SlotMap;
 
-/// Frames in one run before the next message starts another: bounds what one reader is handed at once.
-const RUN_BYTES: usize = 64 * 1024;
+use super::batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
+use super::latest::{self, Newest};
+use super::topic::{Delivery, Policy, Sub};
+use super::{Conn, Hub, Phase};
+
+/// Bytes in one run before the next message starts another: bounds what one reader is handed at once.
+pub(super) const RUN_BYTES: usize = 64 * 1024;
+
+/// Who of a topic's members a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Audience {
+    /// The channel that must not get it (`broadcast_from`).
+    pub exclude: SubKey,
+    /// Set when somebody intercepts this event: such members are skipped.
+    pub intercepted: Option<Arc<str>>,
+}
+
+impl Audience {
+    pub fn includes<S>(&self, key: SubKey, subs: &SlotMap<SubKey, Sub<S>>) -> bool {
+        if key == self.exclude {
+            return false;
+        }
+        let Some(event) = &self.intercepted else {
+            return true;
+        };
+        !subs.get(key).is_some_and(|sub| sub.intercepts(event))
+    }
+
+    fn is(&self, exclude: SubKey, intercepted: Option<&str>) -> bool {
+        self.exclude == exclude && self.intercepted.as_deref() == intercepted
+    }
+}
 
 /// Messages of one topic published one after the other.
 #[derive(Debug)]
 pub(super) struct Run {
     pub topic: TopicKey,
-    /// The channel that must not get it (`broadcast_from`).
-    pub exclude: SubKey,
-    /// Set when somebody intercepts this event: such members are skipped.
-    pub intercepted: Option<Box<str>>,
+    pub audience: Audience,
     pub open: Option<[Batch; CODECS]>,
     pub sealed: [Option<Arc<Batch>>; CODECS],
     /// The topic's sequence number before the first message.
     pub seq: u64,
-    pub messages: u32,
     pub bytes: usize,
     /// The next member to serve.
     pub cursor: usize,
@@ -39,8 +63,7 @@ impl Run {
     fn takes(&self, topic: TopicKey, exclude: SubKey, intercepted: Option<&str>) -> bool {
         self.open.is_some()
             && self.topic == topic
-            && self.exclude == exclude
-            && self.intercepted.as_deref() == intercepted
+            && self.audience.is(exclude, intercepted)
             && self.bytes < RUN_BYTES
     }
 }
@@ -112,15 +135,9 @@ impl<S> Hub<S> {
             .members
             .iter()
             .map(|m| m.sub)
-            .filter(|sub| *sub != exclude && self.intercepts(*sub, event))
+            .filter(|key| *key != exclude)
+            .filter(|key| self.subs.get(*key).is_some_and(|s| s.intercepts(event)))
             .collect()
-    }
-
-    fn intercepts(&self, sub: SubKey, event: &str) -> bool {
-        self.subs
-            .get(sub)
-            .and_then(|s| s.intercepts.as_ref())
-            .is_some_and(|events| events.contains(event))
     }
 
     fn append<E: Encode>(
@@ -141,12 +158,13 @@ impl<S> Hub<S> {
             topic.runs += 1;
             self.log.push_back(Run {
                 topic: key,
-                exclude: message.exclude,
-                intercepted: intercepted.map(Into::into),
+                audience: Audience {
+                    exclude: message.exclude,
+                    intercepted: intercepted.map(Into::into),
+                },
                 open: Some(std::array::from_fn(|_| Batch::default())),
                 sealed: [None, None],
                 seq: topic.seq - 1,
-                messages: 0,
                 bytes: 0,
                 cursor: 0,
                 since: Instant::now(),
@@ -158,7 +176,6 @@ impl<S> Hub<S> {
         let Some(open) = &mut run.open else {
             return;
         };
-        run.messages += 1;
         let latest = topic.policy.delivery == Delivery::Latest;
         let mut frames: [Option<Arc<[u8]>>; CODECS] = [None, None];
         for codec in [Codec::PhoenixV1, Codec::PhoenixV2] {
@@ -181,17 +198,12 @@ impl<S> Hub<S> {
             }
         }
         if latest {
-            let name = message.key.unwrap_or(message.event);
             let newest = Newest {
                 seq: topic.seq,
+                audience: run.audience.clone(),
                 frames,
             };
-            match topic.newest.get_mut(name) {
-                Some(slot) => *slot = newest,
-                None => {
-                    topic.newest.insert(name.into(), newest);
-                }
-            }
+            topic.keep_newest(message.key.unwrap_or(message.event), newest);
         }
     }
 
@@ -203,96 +215,100 @@ impl<S> Hub<S> {
 
     /// Moves every queued run that concerns a connection into its outbox (rule 2 of the module).
     pub(super) fn catch_up(&mut self, key: ConnKey) {
-        let end = self.log_end();
-        if self.log.is_empty() || self.conns.get(key).is_none_or(|c| c.log_pos >= end) {
-            return;
-        }
-        self.seal_log();
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        let start = conn.log_pos.max(self.log_start);
-        conn.log_pos = end;
-        if !conn.is_open() {
-            return;
-        }
-        let skip = usize::try_from(start - self.log_start).unwrap_or(usize::MAX);
-        let mut got_any = false;
-        for run in self.log.iter().skip(skip) {
-            let member = conn.subs.iter().copied().find(|s| {
-                self.subs
-                    .get(*s)
-                    .is_some_and(|sub| sub.topic == run.topic && sub.place.is_some())
-            });
-            let Some(sub) = member else { continue };
-            if sub == run.exclude {
-                continue;
-            }
-            if let (Some(event), Some(sub)) = (&run.intercepted, self.subs.get(sub)) {
-                if sub.intercepts.as_ref().is_some_and(|i| i.contains(event)) {
-                    continue;
-                }
-            }
-            let Some(batch) = &run.sealed[conn.codec as usize] else {
-                continue;
-            };
-            let delivery = self.topics[run.topic].policy.delivery;
-            got_any |= offer(conn, run, batch, delivery, &mut self.stats);
-        }
-        if got_any {
+        if self.collect(key) {
             self.mark_dirty(key);
             self.enforce_budget(key);
         }
     }
 
-    /// Closes a connection whose outbox has outgrown its budget: it cannot have everything, so it
-    /// must not believe it has.
+    /// As [`Hub::catch_up`], for a caller that writes the outbox next. True when bytes were queued.
+    pub(super) fn collect(&mut self, key: ConnKey) -> bool {
+        let end = self.log_end();
+        if self.log.is_empty() || self.conns.get(key).is_none_or(|c| c.log_pos >= end) {
+            return false;
+        }
+        self.seal_log();
+        let Some(conn) = self.conns.get_mut(key) else {
+            return false;
+        };
+        let start = conn.log_pos.max(self.log_start);
+        conn.log_pos = end;
+        let skip = usize::try_from(start - self.log_start).unwrap_or(usize::MAX);
+        let mut got_any = false;
+        for index in skip..self.log.len() {
+            got_any |= self.offer(key, index);
+            // Much for one turn is not yet a slow reader: the socket may take it.
+            let much = |conn: &Conn| conn.outbox.bytes() >= RUN_BYTES && !conn.blocked;
+            if self.conns.get(key).is_some_and(much) {
+                self.write(key);
+            }
+        }
+        got_any
+    }
+
+    /// Gives a connection one queued run, or notes what it is not given, by the topic's policy.
+    /// True when bytes were queued.
+    fn offer(&mut self, key: ConnKey, index: usize) -> bool {
+        let (Some(conn), Some(run)) = (self.conns.get_mut(key), self.log.get(index)) else {
+            return false;
+        };
+        let member = conn.subs.iter().copied().find(|sub| {
+            self.subs
+                .get(*sub)
+                .is_some_and(|sub| sub.topic == run.topic && sub.place.is_some())
+        });
+        let (Some(sub), Some(batch)) = (member, &run.sealed[conn.codec as usize]) else {
+            return false;
+        };
+        if !conn.is_open() || !run.audience.includes(sub, &self.subs) {
+            return false;
+        }
+        let frames = u64::from(batch.frames);
+        if conn.blocked {
+            let Some(topic) = self.topics.get_mut(run.topic) else {
+                return false;
+            };
+            match topic.policy.delivery {
+                Delivery::Every => {}
+                Delivery::Drop => {
+                    self.stats.dropped += frames;
+                    return false;
+                }
+                Delivery::Latest => {
+                    latest::miss(conn, run.topic, topic, run.seq, frames);
+                    return false;
+                }
+            }
+        }
+        self.stats.deliveries += frames;
+        self.stats.messages_out += frames;
+        self.stats.outbox_bytes += batch.bytes.len();
+        conn.outbox.push(Piece::Shared(Arc::clone(batch)));
+        true
+    }
+
+    /// Gives up a connection whose outbox has outgrown its budget.
     pub(super) fn enforce_budget(&mut self, key: ConnKey) {
-        let over = |conn: &Conn| conn.outbox.bytes() > self.config.outbox_bytes && conn.is_open();
+        let budget = self.config.outbox_bytes;
+        let over = |conn: &Conn| conn.is_open() && conn.outbox.bytes() > budget;
         if !self.conns.get(key).is_some_and(over) {
             return;
         }
-        // Much for one turn is not yet a slow reader: the socket may take it.
-        self.write(key);
-        let Some(conn) = self.conns.get_mut(key) else {
-            return;
-        };
-        if !conn.blocked || conn.outbox.bytes() <= self.config.outbox_bytes || !conn.is_open() {
-            return;
+        self.write_now(key);
+        if self.conns.get(key).is_some_and(over) {
+            self.give_up(key);
         }
-        self.stats.outbox_bytes -= conn.outbox.clear();
-        self.stats.slow_closed += 1;
-        self.slow.push(key);
     }
-}
 
-/// Gives a connection one run, or remembers what it must be given later. True when bytes were queued.
-pub(super) fn offer(
-    conn: &mut Conn,
-    run: &Run,
-    batch: &Arc<Batch>,
-    delivery: Delivery,
-    stats: &mut super::Stats,
-) -> bool {
-    if conn.blocked {
-        match delivery {
-            Delivery::Every => {}
-            Delivery::Drop => {
-                stats.dropped += u64::from(batch.frames);
-                return false;
-            }
-            Delivery::Latest => {
-                stats.conflated += u64::from(batch.frames);
-                if !conn.lagging.iter().any(|(topic, _)| *topic == run.topic) {
-                    conn.lagging.push((run.topic, run.seq));
-                }
-                return false;
-            }
+    /// It cannot have everything, so it must not believe it has: nothing more goes to this
+    /// connection but the close that the protocol above says (`take_slow`).
+    pub(super) fn give_up(&mut self, key: ConnKey) {
+        self.forget_lags(key);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.phase = Phase::Slow;
+            self.stats.outbox_bytes -= conn.outbox.clear();
+            self.stats.slow_closed += 1;
+            self.slow.push(key);
         }
     }
-    stats.deliveries += u64::from(batch.frames);
-    stats.messages_out += u64::from(batch.frames);
-    stats.outbox_bytes += batch.bytes.len();
-    conn.outbox.push(Piece::Shared(batch.clone()));
-    true
 }

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::batch::{ConnKey, SubKey, CODECS};
+use super::batch::{ConnKey, SubKey, TopicKey, CODECS};
 use super::history::{History, Limits};
+use super::latest::Newest;
 
 /// What a subscriber who cannot keep up gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,13 +33,6 @@ pub struct Member {
     pub conn: ConnKey,
 }
 
-/// The newest message of one key, encoded for every codec in use when it was published.
-#[derive(Debug)]
-pub struct Newest {
-    pub seq: u64,
-    pub frames: [Option<Arc<[u8]>>; CODECS],
-}
-
 #[derive(Debug)]
 pub struct Topic {
     pub name: Arc<str>,
@@ -57,7 +51,11 @@ pub struct Topic {
     pub intercepting: u32,
     /// Messages published, for `Latest`.
     pub seq: u64,
-    pub newest: HashMap<Arc<str>, Newest>,
+    /// What laggards may have to be given, by key; see `latest`.
+    pub(super) newest: HashMap<Box<str>, Newest>,
+    pub(super) newest_bytes: usize,
+    /// Connections that lag behind on this topic.
+    pub(super) laggards: u32,
     pub history: Option<History>,
 }
 
@@ -74,6 +72,8 @@ impl Topic {
             intercepting: 0,
             seq: 0,
             newest: HashMap::new(),
+            newest_bytes: 0,
+            laggards: 0,
             history: policy.history.map(|limits| History::new(epoch, limits)),
         }
     }
@@ -83,12 +83,17 @@ impl Topic {
         self.members.len() - self.holes
     }
 
+    /// Keys whose newest message is kept for those who lag behind.
+    pub fn keys_kept(&self) -> usize {
+        self.newest.len()
+    }
+
     /// True when nothing holds the topic: it can be forgotten.
     pub fn is_idle(&self) -> bool {
         self.subscribers() == 0
             && self.runs == 0
             && self.joining == 0
-            && self.history.as_ref().is_none_or(|h| h.offset() == 0)
+            && self.history.as_ref().is_none_or(History::is_empty)
     }
 }
 
@@ -99,9 +104,17 @@ pub type Intercepts = Arc<HashSet<Box<str>>>;
 #[derive(Debug)]
 pub struct Sub<S> {
     pub conn: ConnKey,
-    pub topic: super::batch::TopicKey,
+    pub topic: TopicKey,
     /// Position in `Topic::members`; None until served.
     pub place: Option<u32>,
     pub intercepts: Option<Intercepts>,
     pub seat: S,
+}
+
+impl<S> Sub<S> {
+    pub fn intercepts(&self, event: &str) -> bool {
+        self.intercepts
+            .as_ref()
+            .is_some_and(|events| events.contains(event))
+    }
 }

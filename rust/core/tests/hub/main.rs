@@ -3,7 +3,11 @@
 #[path = "../support/frames.rs"]
 mod frames;
 
+mod life;
+mod oracle;
 mod order;
+mod properties;
 mod sending;
 mod slices;
+mod slow;
 mod world;

@@ -1,0 +1,112 @@
+"""From a gateway and its settings to a plan the server runs: the wiring, and nothing but the wiring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from prometheus_client.registry import Collector
+
+import moda
+from moda import asyncapi, market, telemetry
+from moda.app.gateway import Gateway
+from moda.app.settings import Settings
+from moda.hub import Hub
+from moda.serve.counts import CapabilityCounts, DoorCounts
+from moda.serve.face import Face
+from moda.serve.metrics import Exporter, HttpLatency, HubStats, gateway_counters
+from moda.serve.server import Plan
+from moda.telemetry import LoopLag
+from moda.wire.phoenix import MountOptions
+
+__all__ = ["CONSOLE", "assemble"]
+
+CONSOLE = Path(moda.__file__).with_name("console")
+"""Where the built console lies in an installation."""
+
+
+def assemble(gateway: Gateway, settings: Settings) -> Plan:
+    """Applies the settings where the application said nothing, adds the built-in capabilities, checks everything.
+
+    Called once per gateway. ConfigurationError for declarations that do not fit together.
+    """
+    gateway.configure(
+        limits=Hub(outbox_bytes=settings.outbox_bytes, log_bytes=settings.burst_bytes),
+        sockets=MountOptions(
+            max_channels=settings.max_channels,
+            max_message_bytes=settings.max_message,
+            idle_seconds=settings.idle_timeout,
+            handshake=settings.handshake_options(),
+            tokens=settings.token_rule(),
+        ),
+        servers=_servers(settings),
+    )
+    latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
+    collectors: list[Collector] = [counts]
+
+    def stats() -> HubStats:
+        return cast(HubStats, gateway.hub.stats())
+
+    notes: list[tuple[str, str]] = []
+    if gateway.builtins:
+        telemetry.install(
+            gateway,
+            settings.telemetry(),
+            counters=lambda: gateway_counters(stats()),
+            http=latency.window,
+            lag=lag,
+            subscribers=gateway.subscribers,
+        )
+        prices = market.install(gateway, settings.market)
+        collectors.append(
+            CapabilityCounts(
+                "moda_prices",
+                prices.counters,
+                gauges=frozenset({"state", "last_tick_age"}),
+                labels={"state": "state", "rubbish": "reason"},
+            )
+        )
+        notes.append(("prices", settings.market.source))
+    else:
+        gateway.background("loop.lag", lag.run)
+    exporter = None
+    if settings.metrics_enabled:
+        exporter = Exporter(stats=stats, http=latency, lag=lag, version=moda.__version__)
+        for collector in collectors:
+            exporter.registry.register(collector)
+    mounts = gateway.build()
+    face = Face(
+        moda.__version__,
+        gateway.health,
+        exporter=exporter,
+        latency=latency,
+        console=CONSOLE if settings.console else None,
+        sites=(asyncapi.Site(gateway.document),),
+        mounted=gateway.asgi,
+    )
+    return Plan(
+        settings.server_options(),
+        face,
+        mounts,
+        connections=gateway.hub.connections,
+        close_some=gateway.hub.close_some,
+        start=gateway.start,
+        flush=gateway.drained,
+        stop=gateway.stop,
+        on_refusal=counts.refused,
+        on_error=counts.unparsed,
+        notes=notes,
+    )
+
+
+def _servers(settings: Settings) -> list[asyncapi.Server]:
+    """The built-in socket as the served document names it."""
+    return [
+        asyncapi.Server(
+            host=settings.public_host or settings.host,
+            port=settings.port or 4001,
+            secure=settings.tls_certificate is not None,
+            path=settings.socket_path,
+            auth=settings.socket_auth,
+        )
+    ]

@@ -1,0 +1,216 @@
+"""The command line: ``moda serve``, ``moda check``, ``moda version``.
+
+What a user gets wrong here is answered with what would be right: exit code 2 and a sentence, never
+a traceback of ours. Imports wait until a command needs them, so that ``moda version`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moda.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from moda.app.gateway import Gateway
+    from moda.app.settings import Settings
+    from moda.serve.preflight import Finding
+
+__all__ = ["load_gateway", "main"]
+
+MARKS = {"ok": "ok  ", "warning": "warn", "fatal": "FAIL"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 (it failed), 2 (asked for wrongly)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser(with_settings="serve" in words).parse_args(words)
+    _to_environment(options)
+    try:
+        return int(options.command(options))
+    except ConfigurationError as error:
+        print("moda: cannot start", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"  {line}", file=sys.stderr)
+        return 2
+
+
+def _parser(with_settings: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="moda", description="A real-time gateway in one process on one port."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    epilog = None
+    if with_settings:
+        from moda.app.settings_table import help_text
+
+        epilog = help_text().replace("%", "%%")
+    serve = commands.add_parser(
+        "serve",
+        help="run the gateway",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument(
+        "target",
+        nargs="?",
+        metavar="module:gateway",
+        help="an application's Gateway; none: the built-in channels",
+    )
+    serve.set_defaults(command=_serve)
+    check = commands.add_parser(
+        "check", help="look for what would keep it from running, and say how to fix it"
+    )
+    check.set_defaults(command=_check)
+    for command in (serve, check):
+        command.add_argument("--host", help="address to listen on (HOST)")
+        command.add_argument("--port", help="port to listen on (PORT)")
+        command.add_argument("--config", metavar="FILE", help="settings in TOML (MODA_CONFIG)")
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(command=_version)
+    return parser
+
+
+def _to_environment(options: argparse.Namespace) -> None:
+    """Flags become the variables they stand for: one road for every setting, an application's own
+    reads included.
+    """
+    for flag, variable in (("host", "HOST"), ("port", "PORT"), ("config", "MODA_CONFIG")):
+        value = getattr(options, flag, None)
+        if value is not None:
+            os.environ[variable] = value
+
+
+def _version(_: argparse.Namespace) -> int:
+    from moda import __version__
+
+    print(f"moda {__version__}")
+    return 0
+
+
+def _check(_: argparse.Namespace) -> int:
+    from moda.app.settings import load_settings, unknown_variables
+
+    settings = load_settings()
+    findings = findings_of(settings)
+    for finding in findings:
+        print(f"{MARKS[finding.level]}  {finding.name}: {finding.message}")
+        if finding.fix:
+            print(f"      fix: {finding.fix}")
+    for sentence in unknown_variables():
+        print(f"{MARKS['warning']}  settings: {sentence}")
+    return 1 if any(finding.level == "fatal" for finding in findings) else 0
+
+
+def findings_of(settings: Settings) -> list[Finding]:
+    """Everything the preflight looks at, with these settings."""
+    from moda.app.assemble import CONSOLE
+    from moda.serve import preflight
+
+    options = settings.server_options()
+    limit = preflight.raise_descriptor_limit(
+        settings.max_connections + preflight.RESERVED_DESCRIPTORS
+    )
+    findings = [
+        preflight.check_descriptors(settings.max_connections, limit),
+        preflight.check_port(settings.host, settings.port),
+        preflight.check_tls(options.tls),
+        preflight.check_database(settings.database_url),
+    ]
+    if settings.console:
+        findings.append(preflight.check_console(CONSOLE))
+    return findings
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import structlog
+
+    from moda.app.settings import load_settings, unknown_variables
+    from moda.serve.logs import configure_logs
+
+    settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    log = structlog.get_logger("moda.start")
+    for sentence in unknown_variables():
+        log.warning("setting.unknown", problem=sentence)
+    findings = findings_of(settings)
+    for finding in findings:
+        if finding.level == "warning":
+            log.warning("preflight", check=finding.name, problem=finding.message, fix=finding.fix)
+    fatal = [finding for finding in findings if finding.level == "fatal"]
+    if fatal:
+        raise ConfigurationError(
+            "\n".join(f"{one.name}: {one.message}; fix: {one.fix}" for one in fatal)
+        )
+
+    from moda.app.assemble import assemble
+    from moda.serve.server import run
+
+    return run(assemble(load_gateway(options.target, settings), settings))
+
+
+def load_gateway(target: str | None, settings: Settings) -> Gateway:
+    """The Gateway that ``module:attribute`` names, or a plain one with the built-in channels.
+
+    ConfigurationError says which part of the target is wrong. What the module itself raises while
+    it is imported is the application's and passes through.
+    """
+    from moda.app.gateway import Gateway
+
+    if target is None:
+        return Gateway(asyncapi=settings.asyncapi)
+    name, colon, attribute = target.partition(":")
+    if not colon or not name or not attribute or name.endswith(".py") or "/" in name:
+        raise ConfigurationError(
+            f"got {target!r}; takes module:attribute, such as {_suggested(target)} "
+            "for a Gateway named gateway in that module"
+        )
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise  # the module is there and misses another
+        raise ConfigurationError(
+            f"there is no module {error.name!r}, looked for in {folder} and among the installed "
+            f"packages; {_neighbours(Path(folder))}"
+        ) from None
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+        if found is None:
+            raise ConfigurationError(f"{name} has no {attribute!r}; {_gateways(module, name)}")
+    if not isinstance(found, Gateway):
+        raise ConfigurationError(
+            f"{target} is {type(found).__name__}, takes a Gateway; {_gateways(module, name)}"
+        )
+    return found
+
+
+def _suggested(target: str) -> str:
+    words = target.partition(":")
+    module = words[0].removesuffix(".py").strip("/").replace("/", ".") or "myapp"
+    return f"{module}:{words[2] or 'gateway'}"
+
+
+def _gateways(module: Any, name: str) -> str:
+    """The Gateways a module does have, as targets."""
+    from moda.app.gateway import Gateway
+
+    names = [known for known, value in vars(module).items() if isinstance(value, Gateway)]
+    if names:
+        return "it has " + ", ".join(f"{name}:{known}" for known in names)
+    return "it has no Gateway: write `gateway = Gateway()` in it"
+
+
+def _neighbours(folder: Path) -> str:
+    """The modules next to the user, who is probably one folder off."""
+    names = sorted(path.stem for path in folder.glob("*.py"))[:5]
+    return f"here are {', '.join(names)}" if names else "there is no Python file here"

@@ -1,0 +1,183 @@
+//! Who subscribes to what: places on topics, taken, served, given up; topics, made and forgotten.
+//!
+//! A topic exists while somebody joins or has joined it, a run of it is queued, or its history is
+//! worth keeping; refused joins therefore leave nothing behind.
+
+use std::sync::Arc;
+
+use super::batch::{ConnKey, SubKey, TopicKey};
+use super::topic::{Intercepts, Member, Policy, Sub, Topic};
+use super::Hub;
+
+impl<S> Hub<S> {
+    /// Takes a place on a topic that is not served yet (a join under way). A connection that is
+    /// gone gets none: the key returned then names nothing.
+    pub fn reserve(
+        &mut self,
+        conn: ConnKey,
+        topic: &str,
+        policy: Policy,
+        intercepts: Option<Intercepts>,
+        seat: S,
+    ) -> SubKey {
+        if !self.conns.contains_key(conn) {
+            return SubKey::default();
+        }
+        let topic = self.topic_entry(topic, policy);
+        self.topics[topic].joining += 1;
+        let sub = self.subs.insert(Sub {
+            conn,
+            topic,
+            place: None,
+            intercepts,
+            seat,
+        });
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.subs.push(sub);
+        }
+        sub
+    }
+
+    /// Serves a reserved place from the next message on.
+    pub fn activate(&mut self, key: SubKey) {
+        let Some(sub) = self.subs.get(key) else {
+            return;
+        };
+        let (conn_key, topic_key) = (sub.conn, sub.topic);
+        if sub.place.is_some() {
+            return;
+        }
+        // Rule 1: whatever is queued was published before this join.
+        self.catch_up(conn_key);
+        let (Some(conn), Some(topic)) = (self.conns.get(conn_key), self.topics.get_mut(topic_key))
+        else {
+            return;
+        };
+        let sub = &mut self.subs[key];
+        topic.joining -= 1;
+        topic.codecs[conn.codec as usize] += 1;
+        topic.intercepting += u32::from(sub.intercepts.is_some());
+        sub.place = u32::try_from(topic.members.len()).ok();
+        topic.members.push(Member {
+            sub: key,
+            conn: conn_key,
+        });
+    }
+
+    /// Gives up a place; queued broadcasts still reach the connection first.
+    pub fn release(&mut self, key: SubKey) -> Option<S> {
+        let sub = self.subs.get(key)?;
+        let (conn, topic) = (sub.conn, sub.topic);
+        self.catch_up(conn);
+        self.settle_lag(conn, topic);
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.subs.retain(|s| *s != key);
+        }
+        self.drop_sub(key)
+    }
+
+    pub fn sub(&self, key: SubKey) -> Option<&Sub<S>> {
+        self.subs.get(key)
+    }
+
+    pub fn sub_mut(&mut self, key: SubKey) -> Option<&mut Sub<S>> {
+        self.subs.get_mut(key)
+    }
+
+    pub fn topic(&self, key: TopicKey) -> Option<&Topic> {
+        self.topics.get(key)
+    }
+
+    pub fn topic_name(&self, key: SubKey) -> Option<Arc<str>> {
+        let sub = self.subs.get(key)?;
+        Some(self.topics.get(sub.topic)?.name.clone())
+    }
+
+    pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(*self.by_name.get(name)?)
+    }
+
+    /// The connection's place on a topic. A connection holds few, so this compares names.
+    pub fn find(&self, conn: ConnKey, topic: &str) -> Option<SubKey> {
+        let conn = self.conns.get(conn)?;
+        if conn.subs.len() > 8 {
+            let topic = *self.by_name.get(topic)?;
+            return conn
+                .subs
+                .iter()
+                .copied()
+                .find(|s| self.subs.get(*s).is_some_and(|s| s.topic == topic));
+        }
+        conn.subs.iter().copied().find(|s| {
+            self.subs
+                .get(*s)
+                .and_then(|s| self.topics.get(s.topic))
+                .is_some_and(|t| &*t.name == topic)
+        })
+    }
+
+    /// Gives up every place of a connection that gets nothing more.
+    pub(super) fn drop_subs(&mut self, key: ConnKey) -> Vec<S> {
+        self.forget_lags(key);
+        let Some(conn) = self.conns.get_mut(key) else {
+            return Vec::new();
+        };
+        let subs = std::mem::take(&mut conn.subs);
+        subs.into_iter().filter_map(|s| self.drop_sub(s)).collect()
+    }
+
+    fn drop_sub(&mut self, key: SubKey) -> Option<S> {
+        let sub = self.subs.remove(key)?;
+        let topic = self.topics.get_mut(sub.topic)?;
+        match sub.place {
+            None => topic.joining -= 1,
+            Some(place) => {
+                if let Some(conn) = self.conns.get(sub.conn) {
+                    topic.codecs[conn.codec as usize] -= 1;
+                }
+                topic.intercepting -= u32::from(sub.intercepts.is_some());
+                let place = place as usize;
+                if topic.runs > 0 {
+                    topic.members[place] = Member {
+                        sub: SubKey::default(),
+                        conn: ConnKey::default(),
+                    };
+                    topic.holes += 1;
+                } else {
+                    topic.members.swap_remove(place);
+                    if let Some(moved) = topic.members.get(place) {
+                        if let Some(moved) = self.subs.get_mut(moved.sub) {
+                            moved.place = u32::try_from(place).ok();
+                        }
+                    }
+                }
+            }
+        }
+        self.forget_if_idle(sub.topic);
+        Some(sub.seat)
+    }
+
+    pub(super) fn topic_entry(&mut self, name: &str, policy: Policy) -> TopicKey {
+        if let Some(key) = self.by_name.get(name) {
+            return *key;
+        }
+        let name: Arc<str> = name.into();
+        let mut topic = Topic::new(name.clone(), policy, self.epoch);
+        if let Some(history) = &mut topic.history {
+            history.begin_after(self.retired);
+        }
+        let key = self.topics.insert(topic);
+        self.by_name.insert(name, key);
+        key
+    }
+
+    pub(super) fn forget_if_idle(&mut self, key: TopicKey) {
+        if self.topics.get(key).is_some_and(Topic::is_idle) {
+            if let Some(topic) = self.topics.remove(key) {
+                self.by_name.remove(&topic.name);
+                let last = topic.history.map_or(0, |history| history.offset());
+                self.retired = self.retired.max(last);
+            }
+        }
+    }
+}

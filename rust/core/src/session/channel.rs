@@ -1,0 +1,140 @@
+//! What the driver says for a channel: replies, pushes, its end.
+
+use std::sync::Arc;
+
+use crate::hub::{Codec, ConnKey, SubKey};
+use crate::phoenix::encode;
+use crate::ws::{self, Opcode};
+
+use super::receive::{NOTHING, OK};
+use super::write::{frame_end, frame_push, frame_reply, json_string, Body};
+use super::{Sessions, State, Unsent};
+
+impl<H> Sessions<H> {
+    /// Keeps what the driver wants to find again with a channel. Gives back what was kept before,
+    /// or `handle` itself when the channel has ended already.
+    pub fn set_handle(&mut self, sub: SubKey, handle: H) -> Option<H> {
+        match self.hub.sub_mut(sub) {
+            Some(sub) => sub.seat.handle.replace(handle),
+            None => Some(handle),
+        }
+    }
+
+    /// Answers one message of a joined channel; may be called again for the same ref.
+    ///
+    /// # Errors
+    /// [`Unsent`].
+    pub fn reply(
+        &mut self,
+        key: SubKey,
+        reference: &str,
+        status: &str,
+        body: Body<'_>,
+    ) -> Result<(), Unsent> {
+        let (conn, join_ref, topic) = self.joined(key)?;
+        self.send_reply(conn, &join_ref, reference, &topic, status, body)
+    }
+
+    /// Sends one event to one client.
+    ///
+    /// # Errors
+    /// [`Unsent`].
+    pub fn push(&mut self, key: SubKey, event: &str, body: Body<'_>) -> Result<(), Unsent> {
+        let (conn, join_ref, topic) = self.joined(key)?;
+        let codec = self.codec(conn)?;
+        match (codec, body) {
+            (_, Body::Json(json)) => self.hub.ordered(conn, |out| {
+                frame_push(out, codec, &join_ref, &topic, event, json);
+            }),
+            (Codec::PhoenixV2, Body::Binary(data)) => {
+                let mut frame = Vec::new();
+                ws::try_frame_sized(&mut frame, Opcode::Binary, data.len(), |out| {
+                    encode::binary_push(out, &join_ref, &topic, event, data)
+                })
+                .map_err(|_| Unsent::Unencodable)?;
+                self.hub.ordered(conn, |out| out.extend_from_slice(&frame));
+            }
+            (Codec::PhoenixV1, Body::Binary(_)) => return Err(Unsent::Unencodable),
+        }
+        Ok(())
+    }
+
+    fn joined(&self, key: SubKey) -> Result<(ConnKey, Box<str>, Arc<str>), Unsent> {
+        let sub = self.hub.sub(key).ok_or(Unsent::Ended)?;
+        if matches!(sub.seat.state, State::Joining(_)) {
+            return Err(Unsent::Ended);
+        }
+        let topic = self.hub.topic_name(key).ok_or(Unsent::Ended)?;
+        Ok((sub.conn, sub.seat.push_ref().into(), topic))
+    }
+
+    pub(super) fn codec(&self, conn: ConnKey) -> Result<Codec, Unsent> {
+        let conn = self.hub.conn(conn).ok_or(Unsent::Ended)?;
+        Ok(conn.codec)
+    }
+
+    pub(super) fn send_reply(
+        &mut self,
+        conn: ConnKey,
+        join_ref: &str,
+        reference: &str,
+        topic: &str,
+        status: &str,
+        body: Body<'_>,
+    ) -> Result<(), Unsent> {
+        let codec = self.codec(conn)?;
+        match (codec, body) {
+            (_, Body::Json(json)) => {
+                let topic = json_string(topic);
+                self.hub.ordered(conn, |out| {
+                    frame_reply(out, codec, join_ref, reference, &topic, status, json);
+                });
+            }
+            (Codec::PhoenixV2, Body::Binary(data)) => {
+                let mut frame = Vec::new();
+                ws::try_frame_sized(&mut frame, Opcode::Binary, data.len(), |out| {
+                    encode::binary_reply(out, join_ref, reference, topic, status, data)
+                })
+                .map_err(|_| Unsent::Unencodable)?;
+                self.hub.ordered(conn, |out| out.extend_from_slice(&frame));
+            }
+            (Codec::PhoenixV1, Body::Binary(_)) => return Err(Unsent::Unencodable),
+        }
+        Ok(())
+    }
+
+    /// Ends a channel that its client leaves: the ok reply, then `phx_close`. Returns the handle.
+    pub fn finish_leave(&mut self, key: SubKey, reference: &str) -> Option<H> {
+        let topic = self.hub.topic_name(key)?;
+        let conn = self.hub.sub(key)?.conn;
+        let codec = self.codec(conn).ok()?;
+        let seat = self.hub.release(key)?;
+        self.counts.channels -= 1;
+        self.counts.leaves += 1;
+        let topic_json = json_string(&topic);
+        self.hub.ordered(conn, |out| {
+            let join_ref = seat.push_ref();
+            frame_reply(out, codec, join_ref, reference, &topic_json, OK, NOTHING);
+        });
+        self.hub.ordered(conn, |out| {
+            frame_end(out, codec, &seat.join_ref, &topic, false);
+        });
+        self.abandon(conn, &topic, seat.state);
+        seat.handle
+    }
+
+    /// Ends a joined channel from the server's side: `phx_close`, or `phx_error` for a crash.
+    /// Returns its handle.
+    pub fn end(&mut self, key: SubKey, crash: bool) -> Option<H> {
+        let topic = self.hub.topic_name(key)?;
+        let conn = self.hub.sub(key)?.conn;
+        let codec = self.codec(conn).ok()?;
+        let seat = self.hub.release(key)?;
+        self.counts.channels -= 1;
+        self.hub.ordered(conn, |out| {
+            frame_end(out, codec, &seat.join_ref, &topic, crash);
+        });
+        self.abandon(conn, &topic, seat.state);
+        seat.handle
+    }
+}

@@ -1,0 +1,102 @@
+//! What a frame asks the driver to decide.
+
+use std::borrow::Cow;
+
+use crate::hub::SubKey;
+use crate::phoenix::Payload;
+
+/// What a message carries: JSON text or raw bytes, borrowed from its frame when it came in one.
+#[derive(Debug)]
+pub struct Content<'f> {
+    pub binary: bool,
+    pub bytes: Cow<'f, [u8]>,
+}
+
+impl<'f> From<Payload<'f>> for Content<'f> {
+    fn from(payload: Payload<'f>) -> Self {
+        let (binary, bytes) = match payload {
+            Payload::Json(json) => (false, json.as_bytes()),
+            Payload::Binary(data) => (true, data),
+        };
+        Self {
+            binary,
+            bytes: Cow::Borrowed(bytes),
+        }
+    }
+}
+
+impl Content<'_> {
+    fn own<'f>(self) -> Content<'f> {
+        Content {
+            binary: self.binary,
+            bytes: Cow::Owned(self.bytes.into_owned()),
+        }
+    }
+}
+
+/// What a frame asks the driver to decide.
+#[derive(Debug)]
+pub enum Verdict<'f> {
+    /// Nothing: it has been answered, or needs no answer.
+    Done,
+    /// Answer with `Sessions::join_ok` or `join_error`.
+    Join {
+        sub: SubKey,
+        route: usize,
+        topic: Cow<'f, str>,
+        params: Vec<(String, String)>,
+        payload: Content<'f>,
+    },
+    /// May come while the join is not decided yet: keep it until it is.
+    Message {
+        sub: SubKey,
+        event: Cow<'f, str>,
+        payload: Content<'f>,
+        reference: Cow<'f, str>,
+    },
+    /// The client leaves; answer with `Sessions::finish_leave` once earlier messages are handled.
+    Leave {
+        sub: SubKey,
+        reference: Cow<'f, str>,
+    },
+}
+
+impl Verdict<'_> {
+    /// The same with everything it says copied, for a message that does not outlive the call.
+    pub(super) fn own<'f>(self) -> Verdict<'f> {
+        fn text<'f>(text: Cow<'_, str>) -> Cow<'f, str> {
+            Cow::Owned(text.into_owned())
+        }
+        match self {
+            Self::Done => Verdict::Done,
+            Self::Leave { sub, reference } => Verdict::Leave {
+                sub,
+                reference: text(reference),
+            },
+            Self::Join {
+                sub,
+                route,
+                topic,
+                params,
+                payload,
+            } => Verdict::Join {
+                sub,
+                route,
+                topic: text(topic),
+                params,
+                payload: payload.own(),
+            },
+            Self::Message {
+                sub,
+                event,
+                payload,
+                reference,
+            } => Verdict::Message {
+                sub,
+                event: text(event),
+                payload: payload.own(),
+                reference: text(reference),
+            },
+        }
+    }
+}

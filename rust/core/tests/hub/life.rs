@@ -1,0 +1,302 @@
+//! How connections, topics and histories come into being and end, and that nothing is left of them.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+
+use moda_core::hub::{
+    ms_since_data, Action, Codec, ConnKey, Delivery, History, HistoryLimits, Hub, Policy, Recovery,
+    Sink, SubKey,
+};
+
+use crate::frames::Frame;
+use crate::world::{message, World, SLICED, WHOLE};
+
+const KEEPING: Policy = Policy {
+    delivery: Delivery::Every,
+    history: Some(HistoryLimits {
+        size: 3,
+        ttl_ms: 1000,
+        bytes: 1000,
+    }),
+};
+
+// -- topics
+
+#[test]
+fn a_topic_lives_as_long_as_somebody_is_on_it() {
+    let mut world = World::new(WHOLE);
+    let conn = world.connect();
+    let sub = world.hub.reserve(conn, "a", Policy::default(), None, 5);
+    assert_eq!(world.hub.topics(), 1, "one who joins holds it");
+    world.hub.activate(sub);
+    world.hub.activate(sub);
+    assert_eq!(world.hub.topic_by_name("a").unwrap().subscribers(), 1);
+    assert_eq!(world.hub.release(sub), Some(5));
+    assert_eq!(world.hub.topics(), 0);
+    assert!(world.hub.topic_by_name("a").is_none());
+    assert_eq!(world.hub.release(sub), None);
+}
+
+#[test]
+fn ten_thousand_refused_joins_leave_nothing_behind() {
+    let mut world = World::new(WHOLE);
+    let conn = world.connect();
+    for n in 0..10_000 {
+        let topic = format!("room:{n}");
+        let sub = world.hub.reserve(conn, &topic, KEEPING, None, 0);
+        assert_eq!(world.hub.release(sub), Some(0));
+    }
+    assert_eq!(world.hub.topics(), 0);
+    assert!(world.hub.conn(conn).unwrap().subs().is_empty());
+    assert!(!world.hub.needs_flush());
+}
+
+#[test]
+fn a_publish_to_nobody_makes_no_topic() {
+    let mut world = World::new(WHOLE);
+    world.say("a", "1");
+    assert_eq!(world.hub.topics(), 0);
+    assert_eq!(world.hub.stats.published, 1);
+}
+
+#[test]
+fn a_connection_that_is_gone_takes_no_place() {
+    let mut world = World::new(WHOLE);
+    let conn = world.connect();
+    world.hub.remove(conn);
+    let sub = world.join(conn, "a");
+    assert_eq!(sub, SubKey::default());
+    assert_eq!(world.hub.topics(), 0);
+}
+
+#[test]
+fn a_removed_connection_gives_back_its_places_served_or_not() {
+    let mut world = World::new(WHOLE);
+    let conn = world.connect();
+    for (n, topic) in ["a", "b", "c"].into_iter().enumerate() {
+        let seat = u32::try_from(n).unwrap();
+        let sub = world.hub.reserve(conn, topic, Policy::default(), None, seat);
+        if n < 2 {
+            world.hub.activate(sub);
+        }
+    }
+    assert_eq!(world.hub.remove(conn), [0, 1, 2]);
+    assert_eq!((world.hub.topics(), world.hub.connections()), (0, 0));
+    assert!(world.hub.remove(conn).is_empty(), "once");
+    assert_eq!((world.hub.stats.opened, world.hub.stats.closed), (1, 1));
+}
+
+#[test]
+fn a_place_is_found_by_its_topic_however_many_there_are() {
+    let mut world = World::new(WHOLE);
+    let (conn, other) = (world.connect(), world.connect());
+    let names: Vec<String> = (0..20).map(|n| format!("room:{n}")).collect();
+    let mut subs = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        subs.push(world.join(conn, name));
+        for (known, sub) in names.iter().zip(&subs) {
+            assert_eq!(world.hub.find(conn, known), Some(*sub), "{n} places");
+        }
+        assert_eq!(world.hub.find(conn, "room:none"), None);
+    }
+    world.join(other, "elsewhere");
+    assert_eq!(world.hub.find(conn, "elsewhere"), None);
+    assert_eq!(world.hub.find(other, "room:1"), None);
+    assert_eq!(world.hub.topic_name(subs[3]).as_deref(), Some("room:3"));
+    world.hub.release(subs[3]);
+    assert_eq!(world.hub.find(conn, "room:3"), None);
+    assert_eq!(world.hub.topic_name(subs[3]), None);
+    assert!(world.hub.sub(subs[3]).is_none());
+}
+
+// -- socket ids
+
+#[test]
+fn connections_are_found_by_their_socket_id_until_they_are_gone() {
+    let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
+    let open = |hub: &mut Hub<u32>, id| hub.open(Codec::PhoenixV2, 0, Sink::Transport, id);
+    let ann = open(&mut hub, Some("user:1"));
+    let tab = open(&mut hub, Some("user:1"));
+    let bob = open(&mut hub, Some("user:2"));
+    open(&mut hub, None);
+    assert_eq!(hub.by_id("user:1"), [ann, tab]);
+    assert_eq!(hub.by_id("user:2"), [bob]);
+    assert!(hub.by_id("user:3").is_empty());
+    hub.remove(ann);
+    assert_eq!(hub.by_id("user:1"), [tab]);
+    hub.remove(tab);
+    assert!(hub.by_id("user:1").is_empty());
+    assert_eq!(hub.connections(), 2);
+    assert_eq!(hub.connection_keys().count(), 2);
+}
+
+// -- silence
+
+fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
+    hub.set_now(now_ms);
+    hub.sweep(&|mount| [60_000, 1_000, 0][usize::from(mount)])
+}
+
+#[test]
+fn silence_is_measured_by_each_mounts_own_limit_and_ends_with_any_frame() {
+    let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
+    let conns: Vec<_> = (0..3)
+        .map(|mount| hub.open(Codec::PhoenixV2, mount, Sink::Transport, None))
+        .collect();
+    assert!(idle_after(&mut hub, 999).is_empty());
+    assert_eq!(idle_after(&mut hub, 1_000), [conns[1]]);
+    hub.touch(conns[1]);
+    assert!(idle_after(&mut hub, 1_999).is_empty());
+    assert_eq!(idle_after(&mut hub, 60_000), [conns[0], conns[1]]);
+    hub.close(conns[0], 1002, "idle", false);
+    assert_eq!(idle_after(&mut hub, 60_001), [conns[1]], "a goodbye is under way");
+    // Frames to the client are no sign of its life.
+    hub.direct(conns[1], |out| out.extend_from_slice(&[0x81, 0]));
+    assert_eq!(idle_after(&mut hub, 60_002), [conns[1]]);
+    hub.touch(ConnKey::default());
+}
+
+#[test]
+fn half_a_frame_on_a_tcp_socket_is_a_sign_of_life() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
+    let sink = Sink::Socket(server.as_raw_fd());
+    let conn = hub.open(Codec::PhoenixV2, 0, sink, None);
+    client.write_all(&[0x81]).unwrap();
+    // By the hub's clock an hour passed without a frame, by the kernel's hardly a moment without a byte.
+    assert!(idle_after(&mut hub, 3_600_000).is_empty());
+    assert!(idle_after(&mut hub, 3_600_001).is_empty());
+    // What the kernel calls silence is silence.
+    while ms_since_data(server.as_raw_fd()).unwrap() < 20 {
+        std::thread::yield_now();
+    }
+    hub.set_now(7_200_000);
+    assert_eq!(hub.sweep(&|_| 10), [conn]);
+}
+
+// -- closing
+
+#[test]
+fn a_close_that_is_not_answered_in_time_is_cut() {
+    let mut world = World::new(SLICED);
+    let conn = world.subscriber("a");
+    world.hub.set_now(1_000);
+    world.hub.close(conn, 1001, "bye", false);
+    world.turn();
+    let sweep = |world: &mut World, now| {
+        world.hub.set_now(now);
+        assert!(world.hub.sweep(&|_| 1).is_empty());
+        world.carry_out();
+    };
+    sweep(&mut world, 5_999);
+    assert!(world.actions.is_empty());
+    sweep(&mut world, 6_000);
+    assert_eq!(world.actions, [Action::Abort(conn)]);
+    assert_eq!(world.frames(conn), [Frame::Close(1001, "bye".to_owned())]);
+}
+
+#[test]
+fn a_close_that_a_reader_does_not_take_is_cut_too() {
+    let mut world = World::new(SLICED);
+    let conn = world.subscriber("a");
+    world.block(conn);
+    world.hub.close(conn, 1000, "", true);
+    world.turn();
+    assert!(world.actions.is_empty());
+    world.hub.set_now(SLICED.close_grace_ms);
+    world.hub.sweep(&|_| 0);
+    world.carry_out();
+    assert_eq!(world.actions, [Action::Abort(conn)]);
+    world.remove(conn);
+    assert_eq!(world.hub.stats.outbox_bytes, 0);
+}
+
+// -- history
+
+fn offsets(history: &History, offset: u64) -> Option<Vec<u64>> {
+    match history.since(history.epoch(), offset) {
+        Recovery::Complete(kept) => Some(kept.iter().map(|kept| kept.offset).collect()),
+        Recovery::Gap => None,
+    }
+}
+
+fn keep(world: &mut World, topic: &str, text: &str) {
+    world.publish(&message(topic, text).policy(KEEPING));
+}
+
+fn history<'w>(world: &'w World, topic: &str) -> &'w History {
+    let topic = world.hub.topic_by_name(topic).expect("a topic");
+    topic.history.as_ref().expect("a history")
+}
+
+#[test]
+fn what_is_published_is_kept_whether_somebody_hears_it_or_not() {
+    let mut world = World::new(WHOLE);
+    keep(&mut world, "a", "1");
+    let conn = world.connect();
+    let sub = world.join_with(conn, "a", KEEPING, None);
+    keep(&mut world, "a", "2");
+    world.turn();
+    assert_eq!(world.texts(conn), ["2"]);
+    world.hub.release(sub);
+    keep(&mut world, "a", "3");
+    assert_eq!(offsets(history(&world, "a"), 0), Some(vec![1, 2, 3]));
+    let kept = match history(&world, "a").since(1, 2) {
+        Recovery::Complete(kept) => kept[0].clone(),
+        Recovery::Gap => panic!("it is there"),
+    };
+    assert_eq!((&*kept.event, &*kept.payload), ("said", &b"3"[..]));
+    keep(&mut world, "a", "4");
+    assert_eq!(offsets(history(&world, "a"), 0), None, "the first has gone");
+    assert_eq!(offsets(history(&world, "a"), 1), Some(vec![2, 3, 4]));
+}
+
+#[test]
+fn a_topic_without_that_policy_keeps_nothing() {
+    let mut world = World::new(WHOLE);
+    world.subscriber("a");
+    keep(&mut world, "a", "the policy is that of the first who came");
+    assert!(world.hub.topic_by_name("a").unwrap().history.is_none());
+}
+
+#[test]
+fn a_history_past_its_age_is_forgotten_with_its_topic() {
+    let mut world = World::new(WHOLE);
+    for n in 0..100 {
+        keep(&mut world, &format!("room:{n}"), "hello");
+    }
+    assert_eq!(world.hub.topics(), 100);
+    world.hub.set_now(1000);
+    world.hub.sweep(&|_| 0);
+    assert_eq!(world.hub.topics(), 100);
+    world.subscriber("room:7");
+    world.hub.set_now(1001);
+    world.hub.sweep(&|_| 0);
+    assert_eq!(world.hub.topics(), 1, "somebody is still on one");
+    assert!(history(&world, "room:7").is_empty());
+}
+
+#[test]
+fn an_offset_of_a_forgotten_life_is_never_taken_for_one_of_the_next() {
+    let mut world = World::new(WHOLE);
+    for n in 0..5 {
+        keep(&mut world, "a", &format!("old {n}"));
+    }
+    keep(&mut world, "b", "b");
+    world.hub.set_now(5_000);
+    world.hub.sweep(&|_| 0);
+    assert_eq!(world.hub.topics(), 0);
+    for n in 0..2 {
+        keep(&mut world, "a", &format!("new {n}"));
+    }
+    // Whoever saw all five of the old life misses the two of the new one; whoever saw fewer has a gap.
+    assert_eq!(offsets(history(&world, "a"), 5), Some(vec![6, 7]));
+    for lost in 0..5 {
+        assert_eq!(offsets(history(&world, "a"), lost), None, "offset {lost}");
+    }
+    assert_eq!(offsets(history(&world, "a"), 7), Some(vec![]));
+    assert_eq!(offsets(history(&world, "a"), 8), None);
+}

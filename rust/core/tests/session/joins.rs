@@ -1,0 +1,454 @@
+//! Joining: accepted, refused, crashed, unrouted, one too many, twice, slowly.
+
+use moda_core::session::{Body, Unsent, MAX_NAME};
+
+use crate::frames::{text, Frame};
+use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, CAP, EMPTY};
+
+const CRASHED: &[u8] = br#"{"reason":"join crashed"}"#;
+
+fn row_3_an_accepted_join_is_answered_with_its_own_two_refs(talk: &mut Talk) {
+    let asked = talk.says(r#"["11","1","room:1","phx_join",{"token":"x"}]"#);
+    let sub = asked.sub();
+    let (payload, binary) = talk.content(r#"{"token":"x"}"#);
+    assert_eq!(
+        asked,
+        Asked::Join {
+            sub,
+            route: 0,
+            topic: "room:1".to_owned(),
+            params: vec![],
+            payload,
+            binary,
+        }
+    );
+    talk.hears(&[]);
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.hears(&[r#"["11","1","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
+    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (1, 1));
+}
+
+fn row_3_the_applications_answer_is_the_response(talk: &mut Talk) {
+    for (n, response) in ["null", "[1,2]", r#""text""#, "3", r#"{"a":{"b":"ü"}}"#]
+        .into_iter()
+        .enumerate()
+    {
+        let sub = talk
+            .says(&format!(r#"["1","2","room:{n}","phx_join",{{}}]"#))
+            .sub();
+        talk.sessions.join_ok(sub, Body::Json(response.as_bytes())).unwrap();
+        talk.hears(&[&format!(
+            r#"["1","2","room:{n}","phx_reply",{{"status":"ok","response":{response}}}]"#
+        )]);
+    }
+}
+
+fn row_3_the_reply_precedes_every_push_and_broadcast_of_that_join(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    let none = Default::default();
+    let broadcast = |talk: &mut Talk, n: &str| {
+        let body = Body::Json(n.as_bytes());
+        talk.sessions.publish("room:1", "shout", body, None, none);
+    };
+    broadcast(talk, "1");
+    assert_eq!(talk.sessions.push(sub, "early", EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.sessions.reply(sub, "\"9\"", "ok", EMPTY), Err(Unsent::Ended));
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.sessions.push(sub, "first", EMPTY).unwrap();
+    broadcast(talk, "2");
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1",null,"room:1","first",{}]"#,
+        r#"[null,null,"room:1","shout",2]"#,
+    ]);
+}
+
+fn row_4_a_refused_join_is_answered_and_the_socket_stays(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
+    talk.sessions
+        .join_error(sub, br#"{"reason":"unauthorized"}"#)
+        .unwrap();
+    talk.hears(&[
+        r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"unauthorized"}}]"#,
+    ]);
+    let counts = &talk.sessions.counts;
+    assert_eq!((counts.joins, counts.joins_refused, counts.channels), (0, 1, 0));
+    assert_eq!(talk.sessions.hub.topics(), 0);
+    assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.sessions.join_error(sub, b"{}"), Err(Unsent::Ended));
+    talk.joined(3, "room:1");
+}
+
+fn row_5_a_crashed_join_is_answered_by_no_more_than_its_reply(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_error(sub, CRASHED).unwrap();
+    talk.hears(&[
+        r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#,
+    ]);
+    talk.joined(3, "room:1");
+}
+
+fn row_6_a_join_of_an_unrouted_topic_is_unmatched_and_loses_its_join_ref(talk: &mut Talk) {
+    for topic in ["nowhere", "room", "phoenix", "", "user:"] {
+        let asked = talk.says(&format!(r#"["1","2","{topic}","phx_join",{{}}]"#));
+        assert_eq!(asked, Asked::Nothing);
+        talk.hears(&[&format!(
+            r#"[null,"2","{topic}","phx_reply",{{"status":"error","response":{{"reason":"unmatched topic"}}}}]"#
+        )]);
+    }
+    assert_eq!(talk.sessions.counts.unmatched, 5);
+}
+
+fn row_7_a_join_past_the_cap_is_refused_and_one_that_makes_room_is_not(talk: &mut Talk) {
+    let first = talk.joined(0, "room:0");
+    for n in 1..CAP {
+        talk.joined(u32::try_from(n).unwrap(), &format!("room:{n}"));
+    }
+    let asked = talk.says(r#"["200","201","room:200","phx_join",{}]"#);
+    assert_eq!(asked, Asked::Nothing);
+    talk.hears(&[
+        r#"["200","201","room:200","phx_reply",{"status":"error","response":{"reason":"too many channels joined"}}]"#,
+    ]);
+    assert_eq!(talk.sessions.counts.channels, CAP as u64);
+    talk.sessions.end(first, false);
+    talk.frames(0);
+    talk.joined(202, "room:200");
+}
+
+fn row_7_a_duplicate_join_at_the_cap_frees_its_own_slot_first(talk: &mut Talk) {
+    for n in 0..CAP {
+        talk.joined(u32::try_from(n).unwrap(), &format!("room:{n}"));
+    }
+    let sub = talk.says(r#"["300","301","room:5","phx_join",{}]"#).sub();
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.hears(&[
+        r#"["300","301","room:5","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["5","5","room:5","phx_close",{}]"#,
+    ]);
+    assert_eq!(talk.sessions.counts.channels, CAP as u64);
+}
+
+fn row_7_joins_under_way_count_too(talk: &mut Talk) {
+    for n in 0..CAP {
+        talk.says(&format!(r#"["{n}","{n}","room:{n}","phx_join",{{}}]"#));
+    }
+    assert_eq!(talk.says(r#"["200","201","room:200","phx_join",{}]"#), Asked::Nothing);
+    talk.hears(&[
+        r#"["200","201","room:200","phx_reply",{"status":"error","response":{"reason":"too many channels joined"}}]"#,
+    ]);
+}
+
+fn row_8_a_join_without_join_ref_is_answered_with_null_and_pushes_carry_its_ref(talk: &mut Talk) {
+    let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.sessions.push(sub, "hello", EMPTY).unwrap();
+    let asked = talk.says(r#"[null,"8","room:1","ask",{}]"#);
+    assert_eq!(asked.sub(), sub);
+    talk.sessions.reply(sub, "\"8\"", "ok", EMPTY).unwrap();
+    talk.hears(&[
+        r#"[null,"7","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["7",null,"room:1","hello",{}]"#,
+        r#"["7","8","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+    ]);
+}
+
+fn row_8_a_join_without_join_ref_takes_no_message_that_has_one(talk: &mut Talk) {
+    let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.frames(0);
+    assert_eq!(talk.says(r#"["7","8","room:1","ask",{}]"#), Asked::Nothing);
+    assert_eq!(talk.says(r#"["7","9","room:1","phx_leave",{}]"#), Asked::Nothing);
+    talk.hears(&[]);
+    assert_eq!(talk.sessions.counts.stale, 2);
+}
+
+fn row_8_a_join_without_join_ref_ends_with_null(talk: &mut Talk) {
+    for crash in [false, true] {
+        let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
+        talk.sessions.join_ok(sub, EMPTY).unwrap();
+        talk.frames(0);
+        talk.sessions.end(sub, crash);
+        talk.hears(&[if crash {
+            r#"[null,null,"room:1","phx_error",{"reason":"channel_crash"}]"#
+        } else {
+            r#"[null,null,"room:1","phx_close",{}]"#
+        }]);
+    }
+}
+
+fn row_8_a_join_without_join_ref_is_left_with_its_ref_and_closed_with_null(talk: &mut Talk) {
+    let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.frames(0);
+    talk.says(r#"[null,"8","room:1","phx_leave",{}]"#);
+    talk.hears(&[
+        r#"["7","8","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"[null,null,"room:1","phx_close",{}]"#,
+    ]);
+}
+
+fn row_9_a_slow_join_blocks_neither_heartbeats_nor_other_channels_nor_pushes(talk: &mut Talk) {
+    let other = talk.joined(1, "room:other");
+    let slow = talk.says(r#"["2","2","room:slow","phx_join",{}]"#).sub();
+    talk.says(r#"["9","3","phoenix","heartbeat",{}]"#);
+    assert_eq!(talk.says(r#"["1","4","room:other","ask",{}]"#).sub(), other);
+    talk.sessions.reply(other, "\"4\"", "ok", EMPTY).unwrap();
+    talk.sessions.push(other, "news", EMPTY).unwrap();
+    talk.hears(&[
+        r#"[null,"3","phoenix","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","4","room:other","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1",null,"room:other","news",{}]"#,
+    ]);
+    talk.sessions.join_ok(slow, EMPTY).unwrap();
+    talk.hears(&[r#"["2","2","room:slow","phx_reply",{"status":"ok","response":{}}]"#]);
+}
+
+fn row_9_messages_to_a_joining_channel_are_handed_over_in_order(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    for n in 2..5 {
+        let asked = talk.says(&format!(r#"["1","{n}","room:1","ask {n}",{n}]"#));
+        let (payload, binary) = talk.content(&n.to_string());
+        assert_eq!(
+            asked,
+            Asked::Message {
+                sub,
+                event: format!("ask {n}"),
+                payload,
+                binary,
+                reference: format!("\"{n}\""),
+            }
+        );
+    }
+    assert_eq!(talk.says(r#"["0","5","room:1","stale",{}]"#), Asked::Nothing);
+    talk.hears(&[]);
+    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.sessions.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+    ]);
+}
+
+fn row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.says(r#"["1","2","room:1","ask",{}]"#);
+    talk.says(r#"["1","3","room:1","ask",{}]"#);
+    talk.sessions.join_error(sub, br#"{"reason":"no"}"#).unwrap();
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
+        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+        r#"[null,"3","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+    ]);
+    assert_eq!(talk.sessions.counts.unmatched, 2);
+}
+
+fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut Talk) {
+    let old = talk.joined(1, "room:1");
+    let none = Default::default();
+    talk.sessions
+        .publish("room:1", "shout", Body::Json(b"1"), None, none);
+    let new = talk.says(r#"["2","3","room:1","phx_join",{}]"#).sub();
+    assert_ne!(old, new);
+    assert_eq!(talk.ended(), [(1, "replaced")]);
+    talk.sessions
+        .publish("room:1", "shout", Body::Json(b"2"), None, none);
+    assert_eq!(talk.sessions.push(old, "late", EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.sessions.reply(old, "\"1\"", "ok", EMPTY), Err(Unsent::Ended));
+    talk.sessions.join_ok(new, EMPTY).unwrap();
+    talk.sessions.push(new, "hello", EMPTY).unwrap();
+    talk.hears(&[
+        r#"[null,null,"room:1","shout",1]"#,
+        r#"["2","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","1","room:1","phx_close",{}]"#,
+        r#"["2",null,"room:1","hello",{}]"#,
+    ]);
+    assert_eq!(talk.sessions.counts.channels, 1);
+    assert_eq!(talk.says(r#"["1","4","room:1","ask",{}]"#), Asked::Nothing);
+    assert_eq!(talk.says(r#"["2","5","room:1","ask",{}]"#).sub(), new);
+    talk.hears(&[]);
+}
+
+fn row_11_a_duplicate_join_that_is_refused_leaves_the_topic_not_joined(talk: &mut Talk) {
+    talk.joined(1, "room:1");
+    let new = talk.says(r#"["2","3","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_error(new, br#"{"reason":"no"}"#).unwrap();
+    talk.says(r#"["1","4","room:1","ask",{}]"#);
+    talk.hears(&[
+        r#"["2","3","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
+        r#"["1","1","room:1","phx_close",{}]"#,
+        r#"[null,"4","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+    ]);
+    assert_eq!(talk.sessions.counts.channels, 0);
+    assert_eq!(talk.sessions.hub.topics(), 0);
+}
+
+fn a_join_repeated_while_it_is_under_way_replaces_it(talk: &mut Talk) {
+    let first = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.sessions.set_handle(first, 7);
+    talk.says(r#"["1","2","room:1","ask",{}]"#);
+    let second = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
+    assert_eq!(talk.ended(), [(7, "replaced")]);
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"joined again"}}]"#,
+        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+    ]);
+    assert_eq!(talk.sessions.join_ok(first, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.sessions.set_handle(first, 8), Some(8));
+    talk.sessions.join_ok(second, EMPTY).unwrap();
+    talk.hears(&[r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
+    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (1, 1));
+}
+
+fn a_joined_channels_close_waits_for_the_last_of_many_joins_after_it(talk: &mut Talk) {
+    talk.joined(1, "room:1");
+    talk.says(r#"["2","2","room:1","phx_join",{}]"#);
+    let third = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_ok(third, EMPTY).unwrap();
+    talk.hears(&[
+        r#"["2","2","room:1","phx_reply",{"status":"error","response":{"reason":"joined again"}}]"#,
+        r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","1","room:1","phx_close",{}]"#,
+    ]);
+}
+
+fn a_client_that_joins_in_a_loop_runs_up_no_debt(talk: &mut Talk) {
+    talk.joined(1, "room:1");
+    let mut last = Asked::Nothing;
+    for n in 0..1000 {
+        last = talk.says(&format!(r#"["{n}","{n}","room:1","phx_join",{{}}]"#));
+        let answered = talk.frames(0).len();
+        assert_eq!(answered, usize::from(n > 0));
+    }
+    talk.sessions.join_ok(last.sub(), EMPTY).unwrap();
+    talk.hears(&[
+        r#"["999","999","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","1","room:1","phx_close",{}]"#,
+    ]);
+}
+
+fn a_join_under_way_when_the_client_goes_ends_with_the_connection(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.sessions.set_handle(sub, 7);
+    talk.vanishes(0);
+    assert_eq!(talk.ended(), [(7, "closed")]);
+    assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.sessions.counts.channels, 0);
+    assert_eq!(talk.sessions.hub.topics(), 0);
+}
+
+fn parameters_of_the_topic_are_told_with_the_join(talk: &mut Talk) {
+    let asked = talk.says(r#"["1","1","user:zoë:x","phx_join",{}]"#);
+    let Asked::Join { params, topic, .. } = asked else {
+        panic!("{asked:?}");
+    };
+    assert_eq!(topic, "user:zoë:x");
+    assert_eq!(params, [("name".to_owned(), "zoë:x".to_owned())]);
+}
+
+in_every_dialect! {
+    row_3_an_accepted_join_is_answered_with_its_own_two_refs,
+    row_3_the_applications_answer_is_the_response,
+    row_3_the_reply_precedes_every_push_and_broadcast_of_that_join,
+    row_4_a_refused_join_is_answered_and_the_socket_stays,
+    row_5_a_crashed_join_is_answered_by_no_more_than_its_reply,
+    row_6_a_join_of_an_unrouted_topic_is_unmatched_and_loses_its_join_ref,
+    row_7_a_join_past_the_cap_is_refused_and_one_that_makes_room_is_not,
+    row_7_a_duplicate_join_at_the_cap_frees_its_own_slot_first,
+    row_7_joins_under_way_count_too,
+    row_9_a_slow_join_blocks_neither_heartbeats_nor_other_channels_nor_pushes,
+    row_9_messages_to_a_joining_channel_are_handed_over_in_order,
+    row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal,
+    row_10_a_duplicate_join_is_answered_before_the_old_channels_close,
+    row_11_a_duplicate_join_that_is_refused_leaves_the_topic_not_joined,
+    a_join_repeated_while_it_is_under_way_replaces_it,
+    a_joined_channels_close_waits_for_the_last_of_many_joins_after_it,
+    a_client_that_joins_in_a_loop_runs_up_no_debt,
+    a_join_under_way_when_the_client_goes_ends_with_the_connection,
+    parameters_of_the_topic_are_told_with_the_join,
+}
+
+in_both_text_dialects! {
+    row_8_a_join_without_join_ref_is_answered_with_null_and_pushes_carry_its_ref,
+    row_8_a_join_without_join_ref_takes_no_message_that_has_one,
+    row_8_a_join_without_join_ref_ends_with_null,
+    row_8_a_join_without_join_ref_is_left_with_its_ref_and_closed_with_null,
+}
+
+#[test]
+fn row_11_at_the_cap_a_join_refused_for_it_closes_the_channel_it_came_to_replace() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let mount = talk.sessions.add_mount(0, 1000, 0);
+    talk.sessions.expose(mount, "room:*", 0).unwrap();
+    let conn = talk.sessions.hub.open(
+        moda_core::hub::Codec::PhoenixV2,
+        mount,
+        moda_core::hub::Sink::Transport,
+        None,
+    );
+    let join = br#"["1","2","room:1","phx_join",{}]"#;
+    let verdict = talk.sessions.receive(conn, 1, true, false, join);
+    assert_eq!(Asked::of(verdict), Asked::Nothing, "this mount takes none");
+    assert_eq!(talk.sessions.counts.joins_refused, 1);
+}
+
+#[test]
+fn a_binary_join_reply_is_a_binary_reply() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
+    talk.sessions.join_ok(sub, Body::Binary(b"\x00\xff")).unwrap();
+    let reply = b"\x01\x01\x01\x06\x0212room:1ok\x00\xff".to_vec();
+    assert_eq!(talk.frames(0), [Frame::Binary(reply)]);
+}
+
+#[test]
+fn a_binary_join_reply_that_v1_cannot_take_is_a_crashed_join() {
+    let mut talk = Talk::new(Speech::V1);
+    let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
+    let sent = talk.sessions.join_ok(sub, Body::Binary(b"\x00"));
+    assert_eq!(sent, Err(Unsent::Unencodable));
+    talk.hears(&[
+        r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#,
+    ]);
+    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (0, 0));
+}
+
+#[test]
+fn names_that_would_be_kept_are_bounded() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let long = "x".repeat(MAX_NAME);
+    for join in [
+        format!(r#"["1","2","room:{long}","phx_join",{{}}]"#),
+        format!(r#"["{long}","2","room:1","phx_join",{{}}]"#),
+        format!(r#"[null,"{long}","room:1","phx_join",{{}}]"#),
+    ] {
+        assert_eq!(talk.says(&join), Asked::Nothing);
+        let [Frame::Text(reply)] = &talk.frames(0)[..] else {
+            panic!("one reply");
+        };
+        assert!(reply.starts_with("[null,"), "{reply}");
+        assert!(reply.ends_with(
+            r#""phx_reply",{"status":"error","response":{"reason":"topic, join_ref or ref too long"}}]"#
+        ));
+    }
+    assert_eq!(talk.sessions.counts.channels, 0);
+    assert_eq!(talk.sessions.counts.joins_refused, 3);
+    let fits = "x".repeat(MAX_NAME - 5);
+    talk.joined(1, &format!("room:{fits}"));
+}
+
+#[test]
+fn refs_that_wait_for_a_join_are_bounded() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    for n in 0..10_000 {
+        talk.says(&format!(r#"["1","{n}","room:1","ask",{{}}]"#));
+    }
+    talk.says(r#"["1",null,"room:1","tell",{}]"#);
+    talk.sessions.join_error(sub, b"{}").unwrap();
+    let frames = talk.frames(0);
+    assert_eq!(
+        frames[1],
+        text(r#"[null,"0","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#)
+    );
+    assert!((500..1000).contains(&frames.len()), "{}", frames.len());
+}

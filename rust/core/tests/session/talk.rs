@@ -1,0 +1,367 @@
+//! Clients that speak one dialect, and a driver that decides what the test tells it to.
+//!
+//! Every row is written once, as V2 text: `[join_ref, ref, topic, event, payload]`. A client of
+//! another dialect sends the same message its own way, and what it must hear is the same answer as
+//! its dialect writes it: V2 binary hears text from the engine itself, V1 hears objects.
+
+use std::collections::BTreeMap;
+
+use moda_core::hub::{Action, Codec, Config, ConnKey, Delivery, Hub, Policy, Sink, SubKey};
+use moda_core::session::{Body, Content, Kind, Route, Sessions, Verdict};
+use moda_core::ws::Opcode;
+use serde_json::value::RawValue;
+
+use crate::frames::{self, text, Frame};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    V2Text,
+    V2Binary,
+    V1,
+}
+
+/// Makes of each row one test per dialect.
+macro_rules! in_every_dialect {
+    ($($row:ident),* $(,)?) => {
+        $(mod $row {
+            use crate::talk::{Speech, Talk};
+
+            #[test]
+            fn in_v2_text() {
+                super::$row(&mut Talk::new(Speech::V2Text));
+            }
+
+            #[test]
+            fn in_v2_binary() {
+                super::$row(&mut Talk::new(Speech::V2Binary));
+            }
+
+            #[test]
+            fn in_v1() {
+                super::$row(&mut Talk::new(Speech::V1));
+            }
+        })*
+    };
+}
+
+/// As `in_every_dialect`, for rows that speak of null, which a binary frame cannot say.
+macro_rules! in_both_text_dialects {
+    ($($row:ident),* $(,)?) => {
+        $(mod $row {
+            use crate::talk::{Speech, Talk};
+
+            #[test]
+            fn in_v2_text() {
+                super::$row(&mut Talk::new(Speech::V2Text));
+            }
+
+            #[test]
+            fn in_v1() {
+                super::$row(&mut Talk::new(Speech::V1));
+            }
+        })*
+    };
+}
+
+pub(crate) use {in_both_text_dialects, in_every_dialect};
+
+/// A verdict that owns what it says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    Nothing,
+    Join {
+        sub: SubKey,
+        route: usize,
+        topic: String,
+        params: Vec<(String, String)>,
+        payload: Vec<u8>,
+        binary: bool,
+    },
+    Message {
+        sub: SubKey,
+        event: String,
+        payload: Vec<u8>,
+        binary: bool,
+        reference: String,
+    },
+    Leave {
+        sub: SubKey,
+        reference: String,
+    },
+}
+
+impl Asked {
+    pub fn of(verdict: Verdict<'_>) -> Self {
+        let take = |content: Content<'_>| (content.bytes.into_owned(), content.binary);
+        match verdict {
+            Verdict::Done => Self::Nothing,
+            Verdict::Join {
+                sub,
+                route,
+                topic,
+                params,
+                payload,
+            } => {
+                let (payload, binary) = take(payload);
+                Self::Join {
+                    sub,
+                    route,
+                    topic: topic.into_owned(),
+                    params,
+                    payload,
+                    binary,
+                }
+            }
+            Verdict::Message {
+                sub,
+                event,
+                payload,
+                reference,
+            } => {
+                let (payload, binary) = take(payload);
+                Self::Message {
+                    sub,
+                    event: event.into_owned(),
+                    payload,
+                    binary,
+                    reference: reference.into_owned(),
+                }
+            }
+            Verdict::Leave { sub, reference } => Self::Leave {
+                sub,
+                reference: reference.into_owned(),
+            },
+        }
+    }
+
+    /// The channel that is asked.
+    pub fn sub(&self) -> SubKey {
+        match self {
+            Self::Nothing => panic!("nothing was asked"),
+            Self::Join { sub, .. } | Self::Message { sub, .. } | Self::Leave { sub, .. } => *sub,
+        }
+    }
+}
+
+pub struct Talk {
+    pub sessions: Sessions<u32>,
+    pub speech: Speech,
+    pub actions: Vec<Action>,
+    clients: Vec<ConnKey>,
+    received: BTreeMap<ConnKey, Vec<u8>>,
+    /// Clients that do not read: their transports keep what they are given.
+    stalled: Vec<ConnKey>,
+}
+
+pub const CAP: usize = 100;
+pub const MAX_MESSAGE: usize = 100_000;
+pub const IDLE_MS: u64 = 60_000;
+
+/// The refs and payload of an ok reply with nothing to say.
+pub const EMPTY: Body<'static> = Body::Json(b"{}");
+
+impl Talk {
+    /// One mount with channels at `room:*` and `user:{name}` and a stream at `news:*`; one client.
+    pub fn new(speech: Speech) -> Self {
+        let mut sessions = Sessions::new(Hub::new(Config::default(), 1));
+        let mount = sessions.add_mount(CAP, MAX_MESSAGE, IDLE_MS);
+        let policy = Policy {
+            delivery: Delivery::Every,
+            history: None,
+        };
+        let route = |kind| Route {
+            kind,
+            policy,
+            intercepts: None,
+        };
+        let rooms = sessions.add_route(route(Kind::Channel));
+        let news = sessions.add_route(route(Kind::Stream));
+        for (pattern, route) in [("room:*", rooms), ("news:*", news), ("user:{name}", rooms)] {
+            sessions.expose(mount, pattern, route).expect("a pattern");
+        }
+        let mut talk = Self {
+            sessions,
+            speech,
+            actions: Vec::new(),
+            clients: Vec::new(),
+            received: BTreeMap::new(),
+            stalled: Vec::new(),
+        };
+        talk.connect();
+        talk
+    }
+
+    /// Another client of the same dialect; returns its number. The first is 0.
+    pub fn connect(&mut self) -> usize {
+        let codec = match self.speech {
+            Speech::V2Text | Speech::V2Binary => Codec::PhoenixV2,
+            Speech::V1 => Codec::PhoenixV1,
+        };
+        let hub = &mut self.sessions.hub;
+        self.clients.push(hub.open(codec, 0, Sink::Transport, None));
+        self.clients.len() - 1
+    }
+
+    pub fn conn(&self, client: usize) -> ConnKey {
+        self.clients[client]
+    }
+
+    // -- what clients do
+
+    /// The first client sends a message, given as V2 text.
+    pub fn says(&mut self, message: &str) -> Asked {
+        self.client_says(0, message)
+    }
+
+    pub fn client_says(&mut self, client: usize, message: &str) -> Asked {
+        match self.speech {
+            Speech::V2Text => self.sends(client, Opcode::Text, message.as_bytes()),
+            Speech::V2Binary => {
+                let frame = as_binary(message);
+                self.sends(client, Opcode::Binary, &frame)
+            }
+            Speech::V1 => {
+                let frame = as_v1(message, true);
+                self.sends(client, Opcode::Text, frame.as_bytes())
+            }
+        }
+    }
+
+    /// A whole frame, as it is.
+    pub fn sends(&mut self, client: usize, op: Opcode, payload: &[u8]) -> Asked {
+        let conn = self.clients[client];
+        let verdict = self
+            .sessions
+            .receive(conn, op as u8, true, false, payload);
+        Asked::of(verdict)
+    }
+
+    /// Joins with the refs both `n` and takes the reply off the wire.
+    pub fn joined(&mut self, n: u32, topic: &str) -> SubKey {
+        self.client_joined(0, n, topic)
+    }
+
+    pub fn client_joined(&mut self, client: usize, n: u32, topic: &str) -> SubKey {
+        let join = format!(r#"["{n}","{n}","{topic}","phx_join",{{}}]"#);
+        let sub = self.client_says(client, &join).sub();
+        assert_eq!(self.sessions.set_handle(sub, n), None);
+        self.sessions.join_ok(sub, EMPTY).expect("a join under way");
+        let reply = format!(r#"["{n}","{n}","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#);
+        self.client_hears(client, &[&reply]);
+        sub
+    }
+
+    /// The client is gone without a word.
+    pub fn vanishes(&mut self, client: usize) {
+        self.sessions.lost(self.clients[client]);
+    }
+
+    pub fn stalls(&mut self, client: usize) {
+        self.stalled.push(self.clients[client]);
+    }
+
+    // -- what clients hear
+
+    /// The first client has heard exactly this since the last time, given as V2 text.
+    pub fn hears(&mut self, expected: &[&str]) {
+        self.client_hears(0, expected);
+    }
+
+    pub fn client_hears(&mut self, client: usize, expected: &[&str]) {
+        let expected: Vec<Frame> = expected
+            .iter()
+            .map(|message| match self.speech {
+                Speech::V2Text | Speech::V2Binary => text(*message),
+                Speech::V1 => text(as_v1(message, false)),
+            })
+            .collect();
+        assert_eq!(self.frames(client), expected);
+    }
+
+    /// What a client got, as it came.
+    pub fn frames(&mut self, client: usize) -> Vec<Frame> {
+        self.turn();
+        let received = self.received.entry(self.clients[client]).or_default();
+        let frames = frames::take(received);
+        assert!(received.is_empty(), "half a frame");
+        frames
+    }
+
+    /// The channels that ended without the driver asking, and why.
+    pub fn ended(&mut self) -> Vec<(u32, &'static str)> {
+        std::iter::from_fn(|| self.sessions.next_ended()).collect()
+    }
+
+    pub fn complaints(&mut self) -> Vec<(ConnKey, u16, &'static str)> {
+        std::iter::from_fn(|| self.sessions.next_complaint()).collect()
+    }
+
+    /// Turns of the loop until nothing is left to do.
+    pub fn turn(&mut self) {
+        loop {
+            self.sessions.close_slow();
+            self.sessions.hub.flush();
+            let mut quiet = true;
+            while let Some((conn, bytes)) = self.sessions.hub.next_write() {
+                quiet = false;
+                self.received.entry(conn).or_default().extend(bytes);
+                if !self.stalled.contains(&conn) {
+                    self.sessions.hub.resume(conn);
+                }
+            }
+            while let Some(action) = self.sessions.hub.next_action() {
+                quiet = false;
+                self.actions.push(action);
+            }
+            if quiet && !self.sessions.hub.needs_flush() {
+                return;
+            }
+        }
+    }
+
+    /// A payload as the application is given it, by a client of this dialect.
+    pub fn content(&self, json: &str) -> (Vec<u8>, bool) {
+        (json.into(), self.speech == Speech::V2Binary)
+    }
+}
+
+fn parts(message: &str) -> Vec<String> {
+    let parts: Vec<&RawValue> = serde_json::from_str(message).expect("V2 text");
+    assert_eq!(parts.len(), 5, "{message}");
+    parts.into_iter().map(|part| part.get().to_owned()).collect()
+}
+
+/// A binary push with the payload's text as its data.
+fn as_binary(message: &str) -> Vec<u8> {
+    let mut parts = parts(message);
+    let data = parts.pop().expect("a payload");
+    let mut frame = vec![0];
+    let mut names = Vec::new();
+    for part in parts {
+        let name: String = serde_json::from_str(&part)
+            .unwrap_or_else(|_| panic!("{part} is no string: no binary frame can say it"));
+        frame.push(u8::try_from(name.len()).expect("at most 255"));
+        names.extend(name.into_bytes());
+    }
+    frame.extend(names);
+    frame.extend(data.into_bytes());
+    frame
+}
+
+/// The V1 object for a V2 message. A client's tells its join ref; the server's does so nowhere but
+/// as the `ref` of an end, and pushes have none.
+fn as_v1(message: &str, inbound: bool) -> String {
+    let parts = parts(message);
+    let [join_ref, reference, topic, event, payload] = &parts[..] else {
+        unreachable!("five parts");
+    };
+    let end = event == "\"phx_close\"" || event == "\"phx_error\"";
+    let (reference, join_ref) = match (inbound, join_ref.as_str()) {
+        (true, "null") | (false, _) if !end || inbound => (reference, String::new()),
+        (true, some) => (reference, format!(r#","join_ref":{some}"#)),
+        (false, _) => (join_ref, String::new()),
+    };
+    format!(
+        r#"{{"topic":{topic},"event":{event},"payload":{payload},"ref":{reference}{join_ref}}}"#
+    )
+}

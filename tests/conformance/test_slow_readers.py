@@ -1,0 +1,214 @@
+"""A client that does not read: what it costs the gateway, what it gets, what others notice.
+
+The kernel takes some megabytes before a reader is slow at all (loopback sockets grow), so these
+tests publish until the engine says that it met one.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from gateway import Running
+from raw import CLOSE, TEXT, Raw, frame
+
+from moda import Channel, Gateway, Stream
+from moda.hub import Hub
+
+BUDGET = 256 * 1024
+PAD = "x" * 16_000
+SLACK = 128 * 1024
+"""One run of broadcasts and one message may be on top of a budget before it is enforced."""
+
+
+def gateway_of(delivery: str) -> Gateway:
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(outbox_bytes=BUDGET))
+    gateway.channel("news", delivery=delivery)(Stream)
+    gateway.channel("other")(Stream)
+    return gateway
+
+
+async def stopped_reader(running: Running, raw, topic: str = "news") -> Raw:
+    """A client that has joined and now reads nothing, with as little kernel buffer as there is."""
+    client = await raw(running, receive_buffer=4096)
+    await client.upgrade()
+    await client.send(frame(json.dumps(["1", "1", topic, "phx_join", {}])))
+    opcode, payload = await client.receive()
+    assert (opcode, b'"status":"ok"' in payload) == (TEXT, True)
+    return client
+
+
+async def read_news(client: Raw) -> tuple[str, int] | None:
+    """The next message's key and number; None for the server's close."""
+    opcode, payload = await client.receive()
+    if opcode == CLOSE:
+        assert int.from_bytes(payload[:2], "big") == 1013
+        return None
+    news = json.loads(payload)
+    assert news[:4] == [None, None, "news", "news"], news
+    return news[4]["key"], news[4]["n"]
+
+
+async def publish(gateway: Gateway, n: int, key: str = "a") -> None:
+    gateway.broadcast("news", "news", {"key": key, "n": n, "pad": PAD}, key=key)
+    await gateway.drained()
+
+
+async def test_under_every_a_reader_over_budget_is_closed_with_1013_after_an_unbroken_prefix(
+    serve, raw, connect
+):
+    gateway = gateway_of("every")
+    running = await serve(gateway)
+    slow = await stopped_reader(running, raw)
+    quick = await connect(running)
+    await quick.join("news")
+    n = most = 0
+    while not running.stats["slow_closed"]:
+        await publish(gateway, n)
+        most = max(most, running.stats["outbox_bytes"])
+        await quick.expect(None, None, "news", "news", {"key": "a", "n": n, "pad": PAD})
+        n += 1
+    assert most <= BUDGET + SLACK
+    assert running.stats["closes"] == {1013: 1}
+    assert gateway.subscribers("news") == 1
+    got = []
+    while (news := await read_news(slow)) is not None:
+        got.append(news)
+    assert got == [("a", n) for n in range(len(got))]
+    assert 0 < len(got) < n
+    await publish(gateway, n)
+    await quick.expect(None, None, "news", "news", {"key": "a", "n": n, "pad": PAD})
+
+
+async def test_under_latest_a_slow_reader_stays_and_gets_the_newest_of_each_key_when_it_reads_again(
+    serve, raw, connect
+):
+    gateway = gateway_of("latest")
+    running = await serve(gateway)
+    slow = await stopped_reader(running, raw)
+    quick = await connect(running)
+    await quick.join("news")
+    n = most = 0
+    while running.stats["conflated"] < 100:
+        key = "abc"[n % 3]
+        await publish(gateway, n, key)
+        most = max(most, running.stats["outbox_bytes"])
+        await quick.expect(None, None, "news", "news", {"key": key, "n": n, "pad": PAD})
+        n += 1
+    assert most <= SLACK
+    newest = {"abc"[n % 3]: n for n in range(n - 3, n)}
+    last: dict[str, int] = {}
+    order: list[int] = []
+    while last != newest:
+        key, number = await read_news(slow)
+        last[key] = number
+        order.append(number)
+    assert order == sorted(order)
+    assert len(order) < n
+    assert running.stats["slow_closed"] == 0
+    await publish(gateway, n, "a")
+    assert await read_news(slow) == ("a", n)
+
+
+async def test_under_drop_a_slow_reader_stays_and_misses_what_did_not_fit(serve, raw, connect):
+    gateway = gateway_of("drop")
+    running = await serve(gateway)
+    slow = await stopped_reader(running, raw)
+    quick = await connect(running)
+    await quick.join("news")
+    n = most = 0
+    while running.stats["dropped"] < 100:
+        await publish(gateway, n)
+        most = max(most, running.stats["outbox_bytes"])
+        await quick.expect(None, None, "news", "news", {"key": "a", "n": n, "pad": PAD})
+        n += 1
+    assert most <= SLACK
+    # It reads what fitted, then is served again; what was dropped stays dropped.
+    received = n - running.stats["dropped"]
+    got = [await read_news(slow) for _ in range(received)]
+    assert got == [("a", number) for number in range(received)]
+    marker = n
+    while running.stats["dropped"] > n - received or marker == n:
+        dropped = running.stats["dropped"]
+        await publish(gateway, marker)
+        marker += 1
+        if running.stats["dropped"] == dropped:
+            break
+    assert await read_news(slow) == ("a", marker - 1)
+    assert running.stats["slow_closed"] == 0
+
+
+@pytest.mark.parametrize("delivery", ["latest", "drop"])
+async def test_a_reply_to_a_slow_reader_is_never_dropped(serve, raw, delivery):
+    gateway = gateway_of(delivery)
+    running = await serve(gateway)
+    slow = await stopped_reader(running, raw)
+    n = 0
+    while not running.stats["conflated" if delivery == "latest" else "dropped"]:
+        await publish(gateway, n)
+        n += 1
+    await slow.send(frame('[null,"7","phoenix","heartbeat",{}]'))
+    while True:
+        opcode, payload = await slow.receive()
+        message = json.loads(payload)
+        if message[1] == "7":
+            break
+    assert message == [None, "7", "phoenix", "phx_reply", {"status": "ok", "response": {}}]
+    assert opcode == TEXT
+
+
+async def test_a_channel_that_pushes_to_a_client_that_does_not_read_is_bounded_too(serve, raw):
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(outbox_bytes=BUDGET))
+    ended: list[str] = []
+
+    @gateway.channel("flood")
+    class Flood(Channel):
+        async def joined(self) -> None:
+            while True:
+                self.push("drop", {"pad": PAD})
+                await gateway.drained()
+
+        async def leave(self, reason: str) -> None:
+            ended.append(reason)
+
+    running = await serve(gateway)
+    client = await stopped_reader(running, raw, "flood")
+    assert (await client.closed())[0] == 1013
+    assert running.stats["slow_closed"] == 1
+    while not ended:
+        await gateway.drained()
+    assert ended == ["closed"]
+
+
+async def test_a_slow_reader_of_one_topic_does_not_delay_another_topics_subscribers(
+    serve, raw, connect
+):
+    gateway = gateway_of("every")
+    running = await serve(gateway)
+    slow = [await stopped_reader(running, raw) for _ in range(10)]
+    other = await connect(running)
+    await other.join("other")
+    n = 0
+    while running.stats["slow_closed"] < len(slow):
+        await publish(gateway, n)
+        gateway.broadcast("other", "tick", {"n": n})
+        await other.expect(None, None, "other", "tick", {"n": n})
+        n += 1
+    assert running.stats["outbox_bytes"] <= SLACK
+
+
+async def test_a_slow_reader_that_vanishes_frees_what_was_kept_for_it(serve, raw):
+    gateway = gateway_of("every")
+    running = await serve(gateway)
+    slow = await stopped_reader(running, raw)
+    n = 0
+    while not running.stats["outbox_bytes"]:
+        await publish(gateway, n)
+        n += 1
+    slow.reset()
+    while running.stats["connections"]:
+        await publish(gateway, n)
+    assert running.stats["outbox_bytes"] == 0
+    assert gateway.subscribers("news") == 0

@@ -1,0 +1,143 @@
+"""Each check says what is wrong and which command repairs it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+
+from moda.serve import preflight
+from moda.serve.preflight import (
+    RESERVED_DESCRIPTORS,
+    check_console,
+    check_database,
+    check_descriptors,
+    check_port,
+    check_tls,
+    raise_descriptor_limit,
+)
+from moda.serve.tls import TlsOptions
+
+TLS = Path(__file__).with_name("tls")
+
+
+def test_enough_descriptors_are_fine():
+    assert check_descriptors(1000, 1000 + RESERVED_DESCRIPTORS).level == "ok"
+
+
+def test_too_few_descriptors_come_with_the_command_and_the_cap_that_fit():
+    finding = check_descriptors(10_000, 1024)
+    assert finding.level == "warning"
+    assert "connections beyond 768 are refused" in finding.message
+    assert "ulimit -n 10256" in finding.fix
+    assert "WS_MAX_CONNECTIONS=768" in finding.fix
+
+
+def test_the_soft_limit_is_raised_as_far_as_the_hard_one_lets(monkeypatch):
+    calls = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: calls.append(limits))
+    assert raise_descriptor_limit(2000) == 2000
+    assert raise_descriptor_limit(9000) == 4096
+    assert raise_descriptor_limit(500) == 1024
+    assert calls == [(2000, 4096), (4096, 4096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert raise_descriptor_limit(7) == 7
+
+
+def test_a_free_port_is_fine():
+    assert check_port("127.0.0.1", 0).level == "ok"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert check_port("127.0.0.1", port).level == "ok"
+
+
+def test_a_port_in_use_names_its_holder_and_both_ways_out():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        finding = check_port("127.0.0.1", port)
+    assert finding.level == "fatal"
+    assert f"port {port} is in use by" in finding.message
+    assert f"(pid {os.getpid()})" in finding.message
+    assert finding.fix == f"kill {os.getpid()}, or PORT={port + 1} moda serve"
+
+
+def test_a_holder_that_may_not_be_known_is_left_out(monkeypatch):
+    monkeypatch.setattr(preflight, "listener_of", lambda port: None)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        finding = check_port("127.0.0.1", port)
+    assert finding.message == f"port {port} is in use"
+    assert finding.fix == f"PORT={port + 1} moda serve"
+
+
+def test_an_address_that_is_not_of_this_machine_is_fatal():
+    assert check_port("no.such.host.invalid", 4001).level == "fatal"
+    assert check_port("192.0.2.1", 4001).level == "fatal"
+
+
+def test_a_console_that_is_not_built_comes_with_the_build_command(tmp_path):
+    assert check_console(tmp_path).fix == "cd web && npm ci && npm run build"
+    (tmp_path / "index.html").touch()
+    assert check_console(tmp_path).level == "ok"
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_database_file_that_can_be_written_is_fine(tmp_path, exists):
+    if exists:
+        (tmp_path / "moda.db").touch()
+    assert check_database(f"sqlite:///{tmp_path}/moda.db").level == "ok"
+    assert check_database(f"sqlite:///{tmp_path}/not/yet/there/moda.db").level == "ok"
+
+
+def test_a_database_that_cannot_be_written_is_fatal(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    finding = check_database(f"sqlite:///{tmp_path}/moda.db")
+    assert (finding.level, str(tmp_path) in finding.message) == ("fatal", True)
+    assert finding.fix.startswith("chown ")
+
+
+def test_a_database_file_in_a_read_only_folder_is_fatal(tmp_path, monkeypatch):
+    (tmp_path / "moda.db").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name == "moda.db")
+    assert (
+        "SQLite keeps its log beside the file"
+        in check_database(f"sqlite:///{tmp_path}/moda.db").message
+    )
+
+
+def test_a_folder_is_no_database(tmp_path):
+    assert "is a folder" in check_database(f"sqlite:///{tmp_path}").message
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_said_to_be_lost(url):
+    assert check_database(url).level == "warning"
+
+
+def test_a_database_of_another_kind_is_not_looked_at():
+    assert check_database("postgresql://u:p@host/db") == preflight.Finding(
+        "database", "ok", "postgresql: reached when it is first needed"
+    )
+
+
+def test_a_relative_and_an_absolute_database_path_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert check_database("sqlite:///data/moda.db").message == "data/moda.db can be written"
+    assert check_database(f"sqlite:////{str(tmp_path).lstrip('/')}/x.db").message.startswith(
+        str(tmp_path)
+    )
+
+
+def test_tls_is_checked_by_loading_it():
+    assert check_tls(None).level == "ok"
+    assert check_tls(TlsOptions(TLS / "localhost.pem", TLS / "localhost.key")).level == "ok"
+    assert check_tls(TlsOptions(TLS / "localhost.pem", TLS / "other.key")).level == "fatal"

@@ -1,0 +1,87 @@
+"""TLS: the door behind a certificate, and certificates that cannot be used.
+
+The pair in ``tests/serve/tls`` is self-signed, for localhost, and secret to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import pytest
+
+from moda.errors import ConfigurationError
+from moda.serve.tls import TlsOptions, server_context
+
+from .conftest import Hall, close_code, frame, get, request
+
+HERE = Path(__file__).with_name("tls")
+PAIR = TlsOptions(HERE / "localhost.pem", HERE / "localhost.key")
+
+
+@pytest.fixture
+def trusting() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=PAIR.certificate)
+
+
+async def test_an_upgrade_over_tls_is_known_to_be_secure_and_frames_flow(house, connect, trusting):
+    home = await house(tls=PAIR)
+    client = await connect(home.port, ssl=trusting, server_hostname="localhost")
+    big = b"x" * 300_000
+    await client.send(request("/socket/websocket?vsn=2.0.0") + frame(b"early"))
+    assert (await client.response()).status == 101
+    assert home.hall.asked[0].secure is True
+    assert home.hall.open[0].transport.is_secure
+    await client.send(frame(big, 2))
+    assert [await client.frame(), await client.frame()] == [(1, b"early"), (2, big)]
+    assert home.server.url.startswith("https://localhost:")
+
+
+async def test_plain_requests_over_tls_are_answered(house, connect, trusting):
+    home = await house(tls=PAIR)
+    client = await connect(home.port, ssl=trusting, server_hostname="localhost")
+    await client.send(get("/health"))
+    assert (await client.response()).status == 200
+    assert (await client.upgrade()).status == 101
+
+
+async def test_a_frame_over_the_bound_gets_its_1009_over_tls(house, connect, trusting):
+    home = await house(Hall(max_frame_size=1000), tls=PAIR)
+    client = await connect(home.port, ssl=trusting, server_hostname="localhost")
+    await client.upgrade()
+    writing = asyncio.create_task(client.send(frame(b"x" * 500_000)))
+    opcode, payload = await client.frame()
+    assert (opcode, close_code(payload)) == (8, 1009)
+    await writing
+    client.writer.close()
+    await home.hall.gone.wait()
+
+
+async def test_a_client_without_tls_gets_nowhere_and_disturbs_nobody(house, connect, trusting):
+    home = await house(tls=PAIR)
+    plain = await connect(home.port)
+    await plain.send(get("/health"))
+    assert b"HTTP/1.1 200" not in await plain.ended()
+    client = await connect(home.port, ssl=trusting, server_hostname="localhost")
+    assert (await client.upgrade()).status == 101
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "text"),
+    [
+        ("missing.pem", "localhost.key", "the TLS certificate .*missing.pem is not a file"),
+        ("localhost.pem", "missing.key", "the TLS key .*missing.key is not a file"),
+        ("localhost.pem", "other.key", "cannot be used"),
+        ("localhost.pem", None, "cannot be used"),
+        ("localhost.pem", "encrypted.key", "the key is encrypted"),
+        ("localhost.key", "localhost.key", "cannot be used"),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_named(certificate, key, text):
+    with pytest.raises(ConfigurationError, match=text):
+        server_context(TlsOptions(HERE / certificate, HERE / key if key else None))
+
+
+def test_old_protocols_are_not_spoken():
+    assert server_context(PAIR).minimum_version == ssl.TLSVersion.TLSv1_2
