@@ -106,7 +106,7 @@ def _servers(settings: Settings) -> list[asyncapi.Server]:
             host=settings.public_host or settings.host,
             port=settings.port or 4001,
             secure=settings.tls_certificate is not None,
-            path=settings.socket_path,
+            path="/socket",
             auth=settings.socket_auth,
         )
     ]

@@ -122,8 +122,7 @@ impl<S> Hub<S> {
         let mut served = 0;
         while let Some(run) = self.log.front_mut() {
             let number = self.log_start;
-            let (topic, audience, sealed) =
-                (run.topic, run.audience.clone(), run.sealed.clone());
+            let (topic, audience, sealed) = (run.topic, run.audience.clone(), run.sealed.clone());
             let mut cursor = run.cursor;
             let mut out_of_time = false;
             while let Some(member) = self.topics[topic].members.get(cursor).copied() {

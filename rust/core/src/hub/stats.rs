@@ -45,7 +45,7 @@ pub struct Stats {
     pub outbox_bytes: usize,
     /// Connections closed because they did not read under `Delivery::Every`.
     pub slow_closed: u64,
-    /// Messages a lagging reader never got because a newer one of the key replaced them.
+    /// Messages a lagging reader never got: newer ones of their key replaced them, or it is gone.
     pub conflated: u64,
     /// Messages not sent to a blocked reader under `Delivery::Drop`.
     pub dropped: u64,
@@ -63,7 +63,7 @@ impl Stats {
         }
     }
 
-    /// Connections the server closed, by code.
+    /// Close frames sent, by code; the answers to clients' own closes are among them.
     pub fn closes(&self) -> &[(u16, u64)] {
         &self.closes
     }

@@ -65,17 +65,18 @@ impl<H> Sessions<H> {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
 
-        // A join of a topic that is joined frees its place first, even when none is left.
-        let old = self.hub.find(conn, &topic);
-        let owed = old.and_then(|old| self.replace(conn, &topic, old));
         let joined = self.hub.conn(conn).map_or(0, |c| c.subs().len());
-        if joined >= max_channels {
-            self.counts.joins_refused += 1;
-            let join_ref = &message.join_ref;
-            self.refuse(conn, join_ref, &message, "too many channels joined");
-            self.pay(conn, &topic, owed);
-            return Verdict::Done;
-        }
+        let owed = match self.hub.find(conn, &topic) {
+            // It takes the place of the one it replaces, even when no other is left.
+            Some(old) => self.replace(conn, &topic, old),
+            None if joined >= max_channels => {
+                self.counts.joins_refused += 1;
+                let join_ref = &message.join_ref;
+                self.refuse(conn, join_ref, &message, "too many channels joined");
+                return Verdict::Done;
+            }
+            None => None,
+        };
         let null = message.join_ref == "null";
         let seat = Seat {
             join_ref: (&*message.join_ref).into(),
@@ -115,7 +116,13 @@ impl<H> Sessions<H> {
             State::Joined | State::Leaving => Some(seat.join_ref),
             State::Joining(joining) => {
                 // At once: whoever joins in a loop must not run up a debt.
-                self.reject(conn, &seat.join_ref, &joining.reference, topic, "joined again");
+                self.reject(
+                    conn,
+                    &seat.join_ref,
+                    &joining.reference,
+                    topic,
+                    "joined again",
+                );
                 self.disown(conn, topic, &joining.waiting);
                 joining.owed
             }

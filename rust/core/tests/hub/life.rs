@@ -76,7 +76,9 @@ fn a_removed_connection_gives_back_its_places_served_or_not() {
     let conn = world.connect();
     for (n, topic) in ["a", "b", "c"].into_iter().enumerate() {
         let seat = u32::try_from(n).unwrap();
-        let sub = world.hub.reserve(conn, topic, Policy::default(), None, seat);
+        let sub = world
+            .hub
+            .reserve(conn, topic, Policy::default(), None, seat);
         if n < 2 {
             world.hub.activate(sub);
         }
@@ -150,7 +152,11 @@ fn silence_is_measured_by_each_mounts_own_limit_and_ends_with_any_frame() {
     assert!(idle_after(&mut hub, 1_999).is_empty());
     assert_eq!(idle_after(&mut hub, 60_000), [conns[0], conns[1]]);
     hub.close(conns[0], 1002, "idle", false);
-    assert_eq!(idle_after(&mut hub, 60_001), [conns[1]], "a goodbye is under way");
+    assert_eq!(
+        idle_after(&mut hub, 60_001),
+        [conns[1]],
+        "a goodbye is under way"
+    );
     // Frames to the client are no sign of its life.
     hub.direct(conns[1], |out| out.extend_from_slice(&[0x81, 0]));
     assert_eq!(idle_after(&mut hub, 60_002), [conns[1]]);

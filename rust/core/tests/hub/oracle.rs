@@ -87,7 +87,10 @@ impl Oracle {
                 asked.push(member.sub);
                 continue;
             }
-            let client = self.clients.get_mut(&member.conn).expect("a member's client");
+            let client = self
+                .clients
+                .get_mut(&member.conn)
+                .expect("a member's client");
             let spoken = as_spoken(client.codec, said);
             client.owed.ordered.push(text(spoken));
             self.deliveries += 1;

@@ -339,7 +339,10 @@ fn too_much_in_one_turn_is_served_on_the_spot() {
     for text in &said[..5] {
         world.say("a", text);
     }
-    assert_eq!(world.hub.stats.fanout.count, 1, "the fifth passed 4096 bytes");
+    assert_eq!(
+        world.hub.stats.fanout.count, 1,
+        "the fifth passed 4096 bytes"
+    );
     assert_eq!(world.hub.stats.deliveries, 5 * 40);
     for text in &said[5..] {
         world.say("a", text);

@@ -14,17 +14,45 @@ const TOPICS: [&str; 3] = ["a", "b", "c"];
 /// `usize` picks a connection or a topic, modulo how many there are.
 #[derive(Debug, Clone)]
 enum Step {
-    Open { v1: bool, socket: bool },
-    Join { conn: usize, topic: usize, watches: bool },
-    Leave { conn: usize, topic: usize },
-    Publish { topic: usize, secret: bool, from: Option<usize>, len: usize },
-    Tell { conn: usize, len: usize },
-    Beat { conn: usize },
-    Close { conn: usize },
-    Remove { conn: usize },
+    Open {
+        v1: bool,
+        socket: bool,
+    },
+    Join {
+        conn: usize,
+        topic: usize,
+        watches: bool,
+    },
+    Leave {
+        conn: usize,
+        topic: usize,
+    },
+    Publish {
+        topic: usize,
+        secret: bool,
+        from: Option<usize>,
+        len: usize,
+    },
+    Tell {
+        conn: usize,
+        len: usize,
+    },
+    Beat {
+        conn: usize,
+    },
+    Close {
+        conn: usize,
+    },
+    Remove {
+        conn: usize,
+    },
     Slice,
-    Stall { conn: usize },
-    Read { conn: usize },
+    Stall {
+        conn: usize,
+    },
+    Read {
+        conn: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -116,10 +144,16 @@ impl Pair {
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
         match *step {
             Step::Open { v1, socket } => self.open(v1, socket),
-            Step::Join { conn, topic, watches } => self.join(conn, topic, watches),
+            Step::Join {
+                conn,
+                topic,
+                watches,
+            } => self.join(conn, topic, watches),
             Step::Leave { conn, topic } => {
                 let topic = TOPICS[topic % TOPICS.len()];
-                let Some(conn) = self.conn(conn) else { return Ok(()) };
+                let Some(conn) = self.conn(conn) else {
+                    return Ok(());
+                };
                 if let Some(sub) = self.oracle.place(conn, topic) {
                     prop_assert_eq!(self.world.hub.find(conn, topic), Some(sub));
                     self.world.hub.release(sub);
@@ -129,7 +163,12 @@ impl Pair {
                     self.oracle.tell(conn, &goodbye);
                 }
             }
-            Step::Publish { topic, secret, from, len } => {
+            Step::Publish {
+                topic,
+                secret,
+                from,
+                len,
+            } => {
                 let topic = TOPICS[topic % TOPICS.len()];
                 let said = self.words("broadcast", len);
                 let from = from.and_then(|pick| self.oracle.place(self.conn(pick)?, topic));
@@ -206,7 +245,10 @@ impl Pair {
         }
         let stats = &self.world.hub.stats;
         prop_assert_eq!(stats.outbox_bytes, 0);
-        prop_assert_eq!((stats.slow_closed, stats.dropped, stats.conflated), (0, 0, 0));
+        prop_assert_eq!(
+            (stats.slow_closed, stats.dropped, stats.conflated),
+            (0, 0, 0)
+        );
         if self.lost {
             prop_assert!(stats.deliveries <= self.oracle.deliveries);
         } else {

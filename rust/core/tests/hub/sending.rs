@@ -119,7 +119,10 @@ fn frames_of_every_size_and_kind_keep_their_order_over_a_small_socket() {
     world.join(conn, "a");
     world.join(conn, "b");
     let mut expected = Vec::new();
-    for (n, len) in [1, 70_000, 126, 300_000, 5, 65_536, 2, 9].iter().enumerate() {
+    for (n, len) in [1, 70_000, 126, 300_000, 5, 65_536, 2, 9]
+        .iter()
+        .enumerate()
+    {
         let said = format!("{n}").repeat(*len);
         match n % 3 {
             0 => world.tell(conn, &said),

@@ -92,7 +92,11 @@ fn the_places_are_right_again_after_a_fan_out_with_leavers() {
     for n in (0..40).filter(|n| n % 3 != 0) {
         crowd.world.say("a", "again");
         crowd.world.turn();
-        assert_eq!(crowd.world.texts(crowd.conns[n]), ["again"], "subscriber {n}");
+        assert_eq!(
+            crowd.world.texts(crowd.conns[n]),
+            ["again"],
+            "subscriber {n}"
+        );
         crowd.world.hub.release(crowd.subs[n]);
         for rest in (n + 1..40).filter(|n| n % 3 != 0) {
             assert_eq!(crowd.world.texts(crowd.conns[rest]), ["again"]);
@@ -201,7 +205,10 @@ fn a_fan_out_goes_on_however_many_single_frames_are_queued() {
     let mut crowd = half_way(100);
     let before = crowd.world.hub.stats.deliveries;
     for conn in &crowd.conns {
-        crowd.world.hub.direct(*conn, |out| out.extend_from_slice(&[0x81, 0]));
+        crowd
+            .world
+            .hub
+            .direct(*conn, |out| out.extend_from_slice(&[0x81, 0]));
     }
     assert!(crowd.world.slice());
     assert!(crowd.world.hub.stats.deliveries > before);
@@ -224,7 +231,11 @@ fn two_topics_in_slices_keep_publish_order_for_those_on_both() {
         } else {
             &["1", "3"]
         };
-        assert_eq!(crowd.world.texts(crowd.conns[n]), expected, "subscriber {n}");
+        assert_eq!(
+            crowd.world.texts(crowd.conns[n]),
+            expected,
+            "subscriber {n}"
+        );
     }
 }
 
@@ -235,9 +246,7 @@ fn an_interception_holds_through_all_slices() {
     crowd
         .world
         .join_with(watcher, "a", Policy::default(), intercepting(&["secret"]));
-    crowd
-        .world
-        .publish(&message("a", "hidden").event("secret"));
+    crowd.world.publish(&message("a", "hidden").event("secret"));
     crowd.world.turn();
     crowd.all_got(&["hidden"]);
     assert!(crowd.world.texts(watcher).is_empty());

@@ -300,10 +300,7 @@ fn latest_mixes_with_topics_that_give_everything() {
         world.say("b", &format!("b{n}"));
     }
     world.turn();
-    assert_eq!(
-        world.texts_to_the_end(slow),
-        [LAST, "b1", "b2", "b3", "x3"]
-    );
+    assert_eq!(world.texts_to_the_end(slow), [LAST, "b1", "b2", "b3", "x3"]);
 }
 
 #[test]

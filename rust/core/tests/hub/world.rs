@@ -244,7 +244,8 @@ impl World {
     /// Stops a pure client so that the hub knows: what comes from now on meets a blocked reader.
     pub fn block(&mut self, conn: ConnKey) {
         self.stall(conn);
-        self.hub.direct(conn, |out| say(out, "last before the block"));
+        self.hub
+            .direct(conn, |out| say(out, "last before the block"));
         self.turn();
         assert!(self.hub.conn(conn).is_some_and(|c| c.is_blocked()));
     }
@@ -404,7 +405,10 @@ impl World {
             }
             self.read_again(conn);
         }
-        assert!(self.peer(conn).received.is_empty(), "half a frame at the end");
+        assert!(
+            self.peer(conn).received.is_empty(),
+            "half a frame at the end"
+        );
         all
     }
 

@@ -10,7 +10,8 @@ use crate::talk::{in_every_dialect, Speech, Talk};
 
 fn shout(talk: &mut Talk, payload: &str, exclude: SubKey) -> Vec<SubKey> {
     let body = Body::Json(payload.as_bytes());
-    talk.sessions.publish("room:1", "shout", body, None, exclude)
+    talk.sessions
+        .publish("room:1", "shout", body, None, exclude)
 }
 
 fn a_broadcast_reaches_every_channel_of_the_topic_the_senders_too(talk: &mut Talk) {
@@ -100,7 +101,10 @@ in_every_dialect! {
 fn each_client_hears_a_broadcast_in_its_own_dialect() {
     let mut talk = Talk::new(Speech::V2Text);
     let new = talk.conn(0);
-    let old = talk.sessions.hub.open(Codec::PhoenixV1, 0, Sink::Transport, None);
+    let old = talk
+        .sessions
+        .hub
+        .open(Codec::PhoenixV1, 0, Sink::Transport, None);
     talk.joined(1, "room:1");
     let join = br#"{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}"#;
     let verdict = talk.sessions.receive(old, 1, true, false, join);
@@ -122,7 +126,9 @@ fn each_client_hears_a_broadcast_in_its_own_dialect() {
     }
     assert_eq!(
         got[&old],
-        [text(r#"{"topic":"room:1","event":"shout","payload":[1],"ref":null}"#)]
+        [text(
+            r#"{"topic":"room:1","event":"shout","payload":[1],"ref":null}"#
+        )]
     );
     assert_eq!(
         got[&new],
@@ -138,7 +144,11 @@ fn each_client_hears_a_broadcast_in_its_own_dialect() {
 fn names_of_a_broadcast_are_escaped_once_for_all() {
     let mut talk = Talk::new(Speech::V2Text);
     talk.says(r#"["1","1","room:\"q\"\n","phx_join",{}]"#);
-    let sub = talk.sessions.hub.find(talk.conn(0), "room:\"q\"\n").unwrap();
+    let sub = talk
+        .sessions
+        .hub
+        .find(talk.conn(0), "room:\"q\"\n")
+        .unwrap();
     talk.sessions.join_ok(sub, crate::talk::EMPTY).unwrap();
     talk.frames(0);
     let body = Body::Json(b"{}");

@@ -21,7 +21,10 @@ fn a_clients_close_is_answered_and_ends_its_channels_without_a_word_on_them(talk
     assert_eq!(talk.sessions.counts.channels, 0);
     assert_eq!(talk.sessions.push(sub, "late", EMPTY), Err(Unsent::Ended));
     assert!(talk.complaints().is_empty());
-    assert_eq!(talk.says(r#"["9","9","phoenix","heartbeat",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["9","9","phoenix","heartbeat",{}]"#),
+        Asked::Nothing
+    );
     assert!(talk.frames(0).is_empty());
     talk.vanishes(0);
     assert!(talk.ended().is_empty(), "once");
@@ -40,9 +43,22 @@ fn a_lost_connection_ends_its_channels(talk: &mut Talk) {
 fn a_close_of_ours_says_nothing_on_the_channels_and_ends_them(talk: &mut Talk) {
     talk.joined(1, "room:1");
     let conn = talk.conn(0);
-    talk.sessions.publish("room:1", "shout", Body::Json(b"1"), None, Default::default());
-    talk.sessions.close(conn, 1001, "disconnected", "closed", false);
-    talk.sessions.publish("room:1", "shout", Body::Json(b"2"), None, Default::default());
+    talk.sessions.publish(
+        "room:1",
+        "shout",
+        Body::Json(b"1"),
+        None,
+        Default::default(),
+    );
+    talk.sessions
+        .close(conn, 1001, "disconnected", "closed", false);
+    talk.sessions.publish(
+        "room:1",
+        "shout",
+        Body::Json(b"2"),
+        None,
+        Default::default(),
+    );
     let frames = talk.frames(0);
     assert_eq!(frames.len(), 2, "the broadcast before it, then the close");
     assert_eq!(frames[1], close(1001, "disconnected"));
@@ -63,8 +79,13 @@ fn silence_for_the_mounts_time_is_1002(talk: &mut Talk) {
     assert!(sweep(talk, IDLE_MS - 1).is_empty());
     talk.sends(0, Opcode::Pong, b"any frame counts");
     assert!(sweep(talk, IDLE_MS).is_empty());
-    talk.sessions.publish("room:1", "shout", EMPTY, None, Default::default());
-    assert_eq!(sweep(talk, 2 * IDLE_MS - 2).len(), 1, "what we send does not");
+    talk.sessions
+        .publish("room:1", "shout", EMPTY, None, Default::default());
+    assert_eq!(
+        sweep(talk, 2 * IDLE_MS - 2).len(),
+        1,
+        "what we send does not"
+    );
     assert_eq!(sweep(talk, 2 * IDLE_MS - 1), [close(1002, "idle")]);
     assert_eq!(talk.ended(), [(1, "closed")]);
 }
@@ -151,7 +172,11 @@ fn an_unknown_opcode_is_1002() {
 
 #[test]
 fn a_continuation_of_nothing_is_1002() {
-    violates(&[(0, true, false, b"x")], 1002, "continuation without a message");
+    violates(
+        &[(0, true, false, b"x")],
+        1002,
+        "continuation without a message",
+    );
 }
 
 #[test]
@@ -209,7 +234,10 @@ fn a_reader_over_budget_is_closed_with_1013_and_complained_of() {
     let big = format!("\"{}\"", "x".repeat(300_000));
     let mut ended = false;
     for _ in 0..10 {
-        ended |= talk.sessions.push(sub, "big", Body::Json(big.as_bytes())).is_err();
+        ended |= talk
+            .sessions
+            .push(sub, "big", Body::Json(big.as_bytes()))
+            .is_err();
         talk.turn();
     }
     assert!(ended);
@@ -224,7 +252,10 @@ fn an_unknown_connection_is_nobody() {
     let mut talk = Talk::new(Speech::V2Text);
     talk.vanishes(0);
     talk.vanishes(0);
-    assert_eq!(talk.says(r#"["1","1","room:1","phx_join",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["1","1","room:1","phx_join",{}]"#),
+        Asked::Nothing
+    );
     let conn = talk.conn(0);
     talk.sessions.close(conn, 1000, "", "closed", true);
     assert!(talk.frames(0).is_empty());

@@ -1,5 +1,6 @@
 //! Joining: accepted, refused, crashed, unrouted, one too many, twice, slowly.
 
+use moda_core::hub::{Codec, Sink};
 use moda_core::session::{Body, Unsent, MAX_NAME};
 
 use crate::frames::{text, Frame};
@@ -25,7 +26,10 @@ fn row_3_an_accepted_join_is_answered_with_its_own_two_refs(talk: &mut Talk) {
     talk.hears(&[]);
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.hears(&[r#"["11","1","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
-    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (1, 1));
+    assert_eq!(
+        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (1, 1)
+    );
 }
 
 fn row_3_the_applications_answer_is_the_response(talk: &mut Talk) {
@@ -36,7 +40,9 @@ fn row_3_the_applications_answer_is_the_response(talk: &mut Talk) {
         let sub = talk
             .says(&format!(r#"["1","2","room:{n}","phx_join",{{}}]"#))
             .sub();
-        talk.sessions.join_ok(sub, Body::Json(response.as_bytes())).unwrap();
+        talk.sessions
+            .join_ok(sub, Body::Json(response.as_bytes()))
+            .unwrap();
         talk.hears(&[&format!(
             r#"["1","2","room:{n}","phx_reply",{{"status":"ok","response":{response}}}]"#
         )]);
@@ -52,7 +58,10 @@ fn row_3_the_reply_precedes_every_push_and_broadcast_of_that_join(talk: &mut Tal
     };
     broadcast(talk, "1");
     assert_eq!(talk.sessions.push(sub, "early", EMPTY), Err(Unsent::Ended));
-    assert_eq!(talk.sessions.reply(sub, "\"9\"", "ok", EMPTY), Err(Unsent::Ended));
+    assert_eq!(
+        talk.sessions.reply(sub, "\"9\"", "ok", EMPTY),
+        Err(Unsent::Ended)
+    );
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.sessions.push(sub, "first", EMPTY).unwrap();
     broadcast(talk, "2");
@@ -72,7 +81,10 @@ fn row_4_a_refused_join_is_answered_and_the_socket_stays(talk: &mut Talk) {
         r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"unauthorized"}}]"#,
     ]);
     let counts = &talk.sessions.counts;
-    assert_eq!((counts.joins, counts.joins_refused, counts.channels), (0, 1, 0));
+    assert_eq!(
+        (counts.joins, counts.joins_refused, counts.channels),
+        (0, 1, 0)
+    );
     assert_eq!(talk.sessions.hub.topics(), 0);
     assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
     assert_eq!(talk.sessions.join_error(sub, b"{}"), Err(Unsent::Ended));
@@ -132,7 +144,10 @@ fn row_7_joins_under_way_count_too(talk: &mut Talk) {
     for n in 0..CAP {
         talk.says(&format!(r#"["{n}","{n}","room:{n}","phx_join",{{}}]"#));
     }
-    assert_eq!(talk.says(r#"["200","201","room:200","phx_join",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["200","201","room:200","phx_join",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[
         r#"["200","201","room:200","phx_reply",{"status":"error","response":{"reason":"too many channels joined"}}]"#,
     ]);
@@ -157,7 +172,10 @@ fn row_8_a_join_without_join_ref_takes_no_message_that_has_one(talk: &mut Talk) 
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     assert_eq!(talk.says(r#"["7","8","room:1","ask",{}]"#), Asked::Nothing);
-    assert_eq!(talk.says(r#"["7","9","room:1","phx_leave",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["7","9","room:1","phx_leave",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[]);
     assert_eq!(talk.sessions.counts.stale, 2);
 }
@@ -219,7 +237,10 @@ fn row_9_messages_to_a_joining_channel_are_handed_over_in_order(talk: &mut Talk)
             }
         );
     }
-    assert_eq!(talk.says(r#"["0","5","room:1","stale",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["0","5","room:1","stale",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[]);
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.sessions.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
@@ -233,7 +254,9 @@ fn row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal(ta
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","ask",{}]"#);
-    talk.sessions.join_error(sub, br#"{"reason":"no"}"#).unwrap();
+    talk.sessions
+        .join_error(sub, br#"{"reason":"no"}"#)
+        .unwrap();
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
         r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
@@ -253,7 +276,10 @@ fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut 
     talk.sessions
         .publish("room:1", "shout", Body::Json(b"2"), None, none);
     assert_eq!(talk.sessions.push(old, "late", EMPTY), Err(Unsent::Ended));
-    assert_eq!(talk.sessions.reply(old, "\"1\"", "ok", EMPTY), Err(Unsent::Ended));
+    assert_eq!(
+        talk.sessions.reply(old, "\"1\"", "ok", EMPTY),
+        Err(Unsent::Ended)
+    );
     talk.sessions.join_ok(new, EMPTY).unwrap();
     talk.sessions.push(new, "hello", EMPTY).unwrap();
     talk.hears(&[
@@ -271,7 +297,9 @@ fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut 
 fn row_11_a_duplicate_join_that_is_refused_leaves_the_topic_not_joined(talk: &mut Talk) {
     talk.joined(1, "room:1");
     let new = talk.says(r#"["2","3","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_error(new, br#"{"reason":"no"}"#).unwrap();
+    talk.sessions
+        .join_error(new, br#"{"reason":"no"}"#)
+        .unwrap();
     talk.says(r#"["1","4","room:1","ask",{}]"#);
     talk.hears(&[
         r#"["2","3","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
@@ -296,7 +324,10 @@ fn a_join_repeated_while_it_is_under_way_replaces_it(talk: &mut Talk) {
     assert_eq!(talk.sessions.set_handle(first, 8), Some(8));
     talk.sessions.join_ok(second, EMPTY).unwrap();
     talk.hears(&[r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
-    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (1, 1));
+    assert_eq!(
+        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (1, 1)
+    );
 }
 
 fn a_joined_channels_close_waits_for_the_last_of_many_joins_after_it(talk: &mut Talk) {
@@ -375,27 +406,29 @@ in_both_text_dialects! {
 }
 
 #[test]
-fn row_11_at_the_cap_a_join_refused_for_it_closes_the_channel_it_came_to_replace() {
+fn each_mount_has_its_own_cap_and_routes() {
     let mut talk = Talk::new(Speech::V2Text);
-    let mount = talk.sessions.add_mount(0, 1000, 0);
+    let mount = talk.sessions.add_mount(1, 1000, 0);
     talk.sessions.expose(mount, "room:*", 0).unwrap();
-    let conn = talk.sessions.hub.open(
-        moda_core::hub::Codec::PhoenixV2,
-        mount,
-        moda_core::hub::Sink::Transport,
-        None,
-    );
-    let join = br#"["1","2","room:1","phx_join",{}]"#;
-    let verdict = talk.sessions.receive(conn, 1, true, false, join);
-    assert_eq!(Asked::of(verdict), Asked::Nothing, "this mount takes none");
-    assert_eq!(talk.sessions.counts.joins_refused, 1);
+    let conn = talk
+        .sessions
+        .hub
+        .open(Codec::PhoenixV2, mount, Sink::Transport, None);
+    let mut says = |frame: &[u8]| Asked::of(talk.sessions.receive(conn, 1, true, false, frame));
+    assert_eq!(says(br#"["1","1","user:1","phx_join",{}]"#), Asked::Nothing);
+    says(br#"["2","2","room:1","phx_join",{}]"#).sub();
+    assert_eq!(says(br#"["3","3","room:2","phx_join",{}]"#), Asked::Nothing);
+    let counts = &talk.sessions.counts;
+    assert_eq!((counts.unmatched, counts.joins_refused), (1, 1));
 }
 
 #[test]
 fn a_binary_join_reply_is_a_binary_reply() {
     let mut talk = Talk::new(Speech::V2Text);
     let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, Body::Binary(b"\x00\xff")).unwrap();
+    talk.sessions
+        .join_ok(sub, Body::Binary(b"\x00\xff"))
+        .unwrap();
     let reply = b"\x01\x01\x01\x06\x0212room:1ok\x00\xff".to_vec();
     assert_eq!(talk.frames(0), [Frame::Binary(reply)]);
 }
@@ -409,7 +442,10 @@ fn a_binary_join_reply_that_v1_cannot_take_is_a_crashed_join() {
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#,
     ]);
-    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (0, 0));
+    assert_eq!(
+        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -448,7 +484,9 @@ fn refs_that_wait_for_a_join_are_bounded() {
     let frames = talk.frames(0);
     assert_eq!(
         frames[1],
-        text(r#"[null,"0","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#)
+        text(
+            r#"[null,"0","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#
+        )
     );
     assert!((500..1000).contains(&frames.len()), "{}", frames.len());
 }

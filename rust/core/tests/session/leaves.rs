@@ -15,7 +15,10 @@ fn row_18_a_leave_is_answered_and_then_the_channel_closed(talk: &mut Talk) {
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
     ]);
-    assert_eq!((talk.sessions.counts.leaves, talk.sessions.counts.channels), (1, 0));
+    assert_eq!(
+        (talk.sessions.counts.leaves, talk.sessions.counts.channels),
+        (1, 0)
+    );
     assert_eq!(talk.sessions.finish_leave(sub, "\"2\""), None);
     assert!(talk.ended().is_empty(), "the driver knows");
 }
@@ -35,11 +38,13 @@ fn row_18_what_was_sent_before_the_leave_is_answered_before_its_close(talk: &mut
     let none = Default::default();
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","phx_leave",{}]"#);
-    talk.sessions.publish("room:1", "shout", Body::Json(b"1"), None, none);
+    talk.sessions
+        .publish("room:1", "shout", Body::Json(b"1"), None, none);
     talk.sessions.reply(sub, "\"2\"", "ok", EMPTY).unwrap();
     talk.sessions.push(sub, "goodbye", EMPTY).unwrap();
     talk.sessions.finish_leave(sub, "\"3\"");
-    talk.sessions.publish("room:1", "shout", Body::Json(b"2"), None, none);
+    talk.sessions
+        .publish("room:1", "shout", Body::Json(b"2"), None, none);
     assert_eq!(talk.sessions.push(sub, "late", EMPTY), Err(Unsent::Ended));
     talk.hears(&[
         r#"[null,null,"room:1","shout",1]"#,
@@ -52,7 +57,10 @@ fn row_18_what_was_sent_before_the_leave_is_answered_before_its_close(talk: &mut
 
 fn row_19_a_stale_leave_is_ignored_and_the_channel_stays_joined(talk: &mut Talk) {
     let sub = talk.joined(5, "room:1");
-    assert_eq!(talk.says(r#"["4","6","room:1","phx_leave",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["4","6","room:1","phx_leave",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[]);
     assert_eq!(talk.sessions.counts.stale, 1);
     assert_eq!(talk.says(r#"["5","7","room:1","ask",{}]"#).sub(), sub);
@@ -90,7 +98,10 @@ fn row_21_events_between_a_leave_and_its_close_are_met_with_silence(talk: &mut T
 fn row_21_two_leaves_in_a_row_get_one_reply_and_one_close(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
     talk.says(r#"["1","2","room:1","phx_leave",{}]"#);
-    assert_eq!(talk.says(r#"["1","3","room:1","phx_leave",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["1","3","room:1","phx_leave",{}]"#),
+        Asked::Nothing
+    );
     talk.sessions.finish_leave(sub, "\"2\"");
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
@@ -129,7 +140,10 @@ fn a_leave_while_the_join_is_under_way_ends_it_at_once(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.sessions.set_handle(sub, 7);
     talk.says(r#"["1","2","room:1","ask",{}]"#);
-    assert_eq!(talk.says(r#"["1","3","room:1","phx_leave",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["1","3","room:1","phx_leave",{}]"#),
+        Asked::Nothing
+    );
     assert_eq!(talk.ended(), [(7, "left")]);
     assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
     talk.hears(&[
@@ -137,7 +151,10 @@ fn a_leave_while_the_join_is_under_way_ends_it_at_once(talk: &mut Talk) {
         r#"["1","1","room:1","phx_close",{}]"#,
         r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
     ]);
-    assert_eq!((talk.sessions.counts.joins, talk.sessions.counts.channels), (0, 0));
+    assert_eq!(
+        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (0, 0)
+    );
     assert_eq!(talk.sessions.hub.topics(), 0);
 }
 
@@ -157,7 +174,10 @@ fn a_channel_the_driver_keeps_nothing_for_is_left_at_once(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
-    assert_eq!(talk.says(r#"["1","2","room:1","phx_leave",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["1","2","room:1","phx_leave",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,

@@ -98,11 +98,20 @@ fn row_16_replies_are_sent_as_they_come_and_not_after_the_channels_end(talk: &mu
     let sub = talk.joined(1, "room:1");
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","ask",{}]"#);
-    talk.sessions.reply(sub, "\"3\"", "ok", Body::Json(b"3")).unwrap();
-    talk.sessions.reply(sub, "\"2\"", "ok", Body::Json(b"2")).unwrap();
-    talk.sessions.reply(sub, "\"3\"", "ok", Body::Json(b"33")).unwrap();
+    talk.sessions
+        .reply(sub, "\"3\"", "ok", Body::Json(b"3"))
+        .unwrap();
+    talk.sessions
+        .reply(sub, "\"2\"", "ok", Body::Json(b"2"))
+        .unwrap();
+    talk.sessions
+        .reply(sub, "\"3\"", "ok", Body::Json(b"33"))
+        .unwrap();
     talk.sessions.end(sub, false);
-    assert_eq!(talk.sessions.reply(sub, "\"2\"", "ok", EMPTY), Err(Unsent::Ended));
+    assert_eq!(
+        talk.sessions.reply(sub, "\"2\"", "ok", EMPTY),
+        Err(Unsent::Ended)
+    );
     talk.hears(&[
         r#"["1","3","room:1","phx_reply",{"status":"ok","response":3}]"#,
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":2}]"#,
@@ -119,8 +128,7 @@ fn row_17_an_event_on_a_topic_never_joined_is_unmatched(talk: &mut Talk) {
 }
 
 fn row_17_an_event_on_a_topic_left_crashed_or_refused_is_unmatched(talk: &mut Talk) {
-    let unmatched =
-        r#"[null,"9","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#;
+    let unmatched = r#"[null,"9","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#;
     let sub = talk.joined(1, "room:1");
     talk.sessions.finish_leave(sub, "\"2\"");
     talk.frames(0);
@@ -142,7 +150,10 @@ fn events_of_the_protocols_own_name_go_to_the_application(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
     for name in ["phx_reply", "phx_close", "phx_error", "phx_anything", ""] {
         let asked = talk.says(&format!(r#"["1","2","room:1","{name}",{{}}]"#));
-        let Asked::Message { sub: asked, event, .. } = asked else {
+        let Asked::Message {
+            sub: asked, event, ..
+        } = asked
+        else {
             panic!("{name}: {asked:?}");
         };
         assert_eq!((asked, event.as_str()), (sub, name));
@@ -152,7 +163,9 @@ fn events_of_the_protocols_own_name_go_to_the_application(talk: &mut Talk) {
 
 fn a_push_carries_the_join_ref_and_no_ref(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
-    talk.sessions.push(sub, "ev\"ent", Body::Json(br#"{"n":1}"#)).unwrap();
+    talk.sessions
+        .push(sub, "ev\"ent", Body::Json(br#"{"n":1}"#))
+        .unwrap();
     talk.hears(&[r#"["1",null,"room:1","ev\"ent",{"n":1}]"#]);
 }
 
@@ -272,6 +285,8 @@ fn elements_past_the_fifth_are_ignored() {
     talk.sends(0, moda_core::ws::Opcode::Text, frame);
     assert_eq!(
         talk.frames(0),
-        [text(r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#)]
+        [text(
+            r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#
+        )]
     );
 }

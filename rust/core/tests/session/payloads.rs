@@ -49,8 +49,16 @@ fn v2_text_that_is_no_message_ends_the_connection_with_1011() {
             (br#"["1","2","room:1",7,{}]"#, "event_not_string"),
         ],
     );
-    let deep = format!(r#"["1","2","room:1","ask",{}{}]"#, "[".repeat(200), "]".repeat(200));
-    undecodable(Speech::V2Text, Opcode::Text, &[(deep.as_bytes(), "too_deep")]);
+    let deep = format!(
+        r#"["1","2","room:1","ask",{}{}]"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    undecodable(
+        Speech::V2Text,
+        Opcode::Text,
+        &[(deep.as_bytes(), "too_deep")],
+    );
 }
 
 #[test]
@@ -78,11 +86,23 @@ fn a_v1_message_that_lacks_a_key_or_is_none_ends_the_connection_with_1011() {
         &[
             (br#"["1","2","room:1","ask",{}]"#, "not_an_object"),
             (b"{", "not_json"),
-            (br#"{"topic":"room:1","event":"ask","payload":{}}"#, "missing_key"),
-            (br#"{"topic":"room:1","event":"ask","ref":"1"}"#, "missing_key"),
-            (br#"{"topic":"room:1","payload":{},"ref":"1"}"#, "missing_key"),
+            (
+                br#"{"topic":"room:1","event":"ask","payload":{}}"#,
+                "missing_key",
+            ),
+            (
+                br#"{"topic":"room:1","event":"ask","ref":"1"}"#,
+                "missing_key",
+            ),
+            (
+                br#"{"topic":"room:1","payload":{},"ref":"1"}"#,
+                "missing_key",
+            ),
             (br#"{"event":"ask","payload":{},"ref":"1"}"#, "missing_key"),
-            (br#"{"topic":"room:1","event":null,"payload":{},"ref":"1"}"#, "event_not_string"),
+            (
+                br#"{"topic":"room:1","event":null,"payload":{},"ref":"1"}"#,
+                "event_not_string",
+            ),
         ],
     );
 }
@@ -109,7 +129,8 @@ fn a_binary_push_is_the_golden_frame_with_raw_data() {
     let sub = talk.says(r#"["12","1","topic","phx_join",{}]"#).sub();
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
-    let push = b"\x00\x02\x03\x05\x05\x31\x32\x31\x32\x33\x74\x6f\x70\x69\x63\x65\x76\x65\x6e\x74fef";
+    let push =
+        b"\x00\x02\x03\x05\x05\x31\x32\x31\x32\x33\x74\x6f\x70\x69\x63\x65\x76\x65\x6e\x74fef";
     assert_eq!(
         talk.sends(0, Opcode::Binary, push),
         Asked::Message {
@@ -120,10 +141,17 @@ fn a_binary_push_is_the_golden_frame_with_raw_data() {
             reference: "\"123\"".to_owned(),
         }
     );
-    talk.sessions.reply(sub, "\"123\"", "ok", Body::Binary(&[0, 255])).unwrap();
-    talk.sessions.push(sub, "event", Body::Binary(b"")).unwrap();
     talk.sessions
-        .publish("topic", "event", Body::Binary(b"x"), None, Default::default());
+        .reply(sub, "\"123\"", "ok", Body::Binary(&[0, 255]))
+        .unwrap();
+    talk.sessions.push(sub, "event", Body::Binary(b"")).unwrap();
+    talk.sessions.publish(
+        "topic",
+        "event",
+        Body::Binary(b"x"),
+        None,
+        Default::default(),
+    );
     assert_eq!(
         talk.frames(0),
         [
@@ -155,7 +183,9 @@ fn null_refs_are_nothing_in_binary_and_numbers_are_digits() {
     let sub = talk.says(r#"[null,17,"room:1","phx_join",{}]"#).sub();
     talk.sessions.join_ok(sub, Body::Binary(b"!")).unwrap();
     talk.sessions.push(sub, "e", Body::Binary(b"!")).unwrap();
-    talk.sessions.reply(sub, "null", "ok", Body::Binary(b"!")).unwrap();
+    talk.sessions
+        .reply(sub, "null", "ok", Body::Binary(b"!"))
+        .unwrap();
     assert_eq!(
         talk.frames(0),
         [
@@ -203,7 +233,8 @@ fn names_over_255_bytes_do_not_fit_a_binary_frame_and_do_fit_text() {
     let reference = format!("\"{long}\"");
     let reply = talk.sessions.reply(sub, &reference, "ok", binary);
     assert_eq!(reply, Err(Unsent::Unencodable));
-    talk.sessions.publish("room:1", &long, binary, None, Default::default());
+    talk.sessions
+        .publish("room:1", &long, binary, None, Default::default());
     talk.hears(&[]);
     assert_eq!(talk.sessions.hub.stats.unencodable, 1);
     talk.sessions.push(sub, &long, EMPTY).unwrap();
@@ -215,7 +246,10 @@ fn v1_can_be_pushed_and_answered_no_binary() {
     let mut talk = Talk::new(Speech::V1);
     let sub = talk.joined(1, "room:1");
     let binary = Body::Binary(b"!");
-    assert_eq!(talk.sessions.push(sub, "e", binary), Err(Unsent::Unencodable));
+    assert_eq!(
+        talk.sessions.push(sub, "e", binary),
+        Err(Unsent::Unencodable)
+    );
     let reply = talk.sessions.reply(sub, "\"2\"", "ok", binary);
     assert_eq!(reply, Err(Unsent::Unencodable));
     talk.hears(&[]);
@@ -224,7 +258,8 @@ fn v1_can_be_pushed_and_answered_no_binary() {
 #[test]
 fn v1_writes_its_objects_as_documented() {
     let mut talk = Talk::new(Speech::V1);
-    let join = br#"{"topic":"room:1","event":"phx_join","payload":{"a":1},"ref":"1","join_ref":"1"}"#;
+    let join =
+        br#"{"topic":"room:1","event":"phx_join","payload":{"a":1},"ref":"1","join_ref":"1"}"#;
     let sub = talk.sends(0, Opcode::Text, join).sub();
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.sessions.push(sub, "hello", Body::Json(b"[]")).unwrap();
@@ -232,9 +267,13 @@ fn v1_writes_its_objects_as_documented() {
     assert_eq!(
         talk.frames(0),
         [
-            text(r#"{"topic":"room:1","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"1"}"#),
+            text(
+                r#"{"topic":"room:1","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"1"}"#
+            ),
             text(r#"{"topic":"room:1","event":"hello","payload":[],"ref":null}"#),
-            text(r#"{"topic":"room:1","event":"phx_error","payload":{"reason":"channel_crash"},"ref":"1"}"#),
+            text(
+                r#"{"topic":"room:1","event":"phx_error","payload":{"reason":"channel_crash"},"ref":"1"}"#
+            ),
         ]
     );
 }
@@ -246,6 +285,9 @@ fn v1_drops_messages_of_an_earlier_join_too() {
     let stale = br#"{"topic":"room:1","event":"ask","payload":{},"ref":"6","join_ref":"4"}"#;
     assert_eq!(talk.sends(0, Opcode::Text, stale), Asked::Nothing);
     let plain = br#"{"topic":"room:1","event":"ask","payload":{},"ref":"6"}"#;
-    assert!(matches!(talk.sends(0, Opcode::Text, plain), Asked::Message { .. }));
+    assert!(matches!(
+        talk.sends(0, Opcode::Text, plain),
+        Asked::Message { .. }
+    ));
     assert_eq!(talk.sessions.counts.stale, 1);
 }

@@ -32,14 +32,20 @@ fn a_message_to_a_stream_is_refused_and_counted(talk: &mut Talk) {
 
 fn a_message_to_a_stream_that_asks_for_no_answer_gets_none(talk: &mut Talk) {
     subscribed(talk);
-    assert_eq!(talk.says(r#"["1",null,"news:1","tell",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["1",null,"news:1","tell",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[]);
     assert_eq!(talk.sessions.counts.to_stream, 1);
 }
 
 fn a_stream_is_left_without_asking_anybody(talk: &mut Talk) {
     subscribed(talk);
-    assert_eq!(talk.says(r#"["1","2","news:1","phx_leave",{}]"#), Asked::Nothing);
+    assert_eq!(
+        talk.says(r#"["1","2","news:1","phx_leave",{}]"#),
+        Asked::Nothing
+    );
     talk.hears(&[
         r#"["1","2","news:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","news:1","phx_close",{}]"#,

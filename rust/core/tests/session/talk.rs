@@ -230,9 +230,7 @@ impl Talk {
     /// A whole frame, as it is.
     pub fn sends(&mut self, client: usize, op: Opcode, payload: &[u8]) -> Asked {
         let conn = self.clients[client];
-        let verdict = self
-            .sessions
-            .receive(conn, op as u8, true, false, payload);
+        let verdict = self.sessions.receive(conn, op as u8, true, false, payload);
         Asked::of(verdict)
     }
 
@@ -246,7 +244,8 @@ impl Talk {
         let sub = self.client_says(client, &join).sub();
         assert_eq!(self.sessions.set_handle(sub, n), None);
         self.sessions.join_ok(sub, EMPTY).expect("a join under way");
-        let reply = format!(r#"["{n}","{n}","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#);
+        let reply =
+            format!(r#"["{n}","{n}","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#);
         self.client_hears(client, &[&reply]);
         sub
     }
@@ -328,7 +327,10 @@ impl Talk {
 fn parts(message: &str) -> Vec<String> {
     let parts: Vec<&RawValue> = serde_json::from_str(message).expect("V2 text");
     assert_eq!(parts.len(), 5, "{message}");
-    parts.into_iter().map(|part| part.get().to_owned()).collect()
+    parts
+        .into_iter()
+        .map(|part| part.get().to_owned())
+        .collect()
 }
 
 /// A binary push with the payload's text as its data.
@@ -348,18 +350,19 @@ fn as_binary(message: &str) -> Vec<u8> {
     frame
 }
 
-/// The V1 object for a V2 message. A client's tells its join ref; the server's does so nowhere but
-/// as the `ref` of an end, and pushes have none.
+/// The V1 object for a V2 message. A client's tells its join ref if it has one; the server's tells
+/// it nowhere but as the `ref` of an end.
 fn as_v1(message: &str, inbound: bool) -> String {
     let parts = parts(message);
     let [join_ref, reference, topic, event, payload] = &parts[..] else {
         unreachable!("five parts");
     };
     let end = event == "\"phx_close\"" || event == "\"phx_error\"";
-    let (reference, join_ref) = match (inbound, join_ref.as_str()) {
-        (true, "null") | (false, _) if !end || inbound => (reference, String::new()),
-        (true, some) => (reference, format!(r#","join_ref":{some}"#)),
-        (false, _) => (join_ref, String::new()),
+    let reference = if end && !inbound { join_ref } else { reference };
+    let join_ref = if inbound && join_ref != "null" {
+        format!(r#","join_ref":{join_ref}"#)
+    } else {
+        String::new()
     };
     format!(
         r#"{{"topic":{topic},"event":{event},"payload":{payload},"ref":{reference}{join_ref}}}"#
