@@ -357,7 +357,7 @@ class Gateway:
     def _add_route(self, declared: _Declared, numbers: Mapping[str, int]) -> None:
         found = self._registry.declared(declared.pattern)
         policy = found.policy if found is not None else documents.UNDECLARED
-        delivery = declared.delivery or policy.delivery or "every"
+        delivery = declared.delivery or policy.delivery
         history = declared.history or policy.history
         if policy.access.startswith("key:"):
             raise ConfigurationError(

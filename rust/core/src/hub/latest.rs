@@ -43,16 +43,15 @@ pub(super) struct Lag {
 
 /// Notes that a blocked connection is not given `frames` messages that follow number `seen`.
 pub(super) fn miss(conn: &mut Conn, key: TopicKey, topic: &mut Topic, seen: u64, frames: u64) {
-    match conn.lagging.iter_mut().find(|lag| lag.topic == key) {
-        Some(lag) => lag.missed += frames,
-        None => {
-            topic.laggards += 1;
-            conn.lagging.push(Lag {
-                topic: key,
-                seen,
-                missed: frames,
-            });
-        }
+    if let Some(lag) = conn.lagging.iter_mut().find(|lag| lag.topic == key) {
+        lag.missed += frames;
+    } else {
+        topic.laggards += 1;
+        conn.lagging.push(Lag {
+            topic: key,
+            seen,
+            missed: frames,
+        });
     }
 }
 

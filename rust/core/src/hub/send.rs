@@ -51,7 +51,7 @@ pub fn ms_since_data(fd: RawFd) -> Option<u64> {
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             std::ptr::from_mut(&mut info).cast(),
-            &mut len,
+            std::ptr::from_mut(&mut len),
         )
     };
     (done == 0).then_some(u64::from(info.tcpi_last_data_recv))
