@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMPS := .make
 RUST_SOURCES := $(shell find rust/core/src rust/python/src -name '*.rs' 2>/dev/null)
-WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package-lock.json $(wildcard web/vite.config.*)
+WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package.json web/package-lock.json web/licences.ts $(wildcard web/vite.config.*)
 K6_VERSION := v1.8.1
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_TARGETS := frame_text frame_binary varuint websocket feed
@@ -75,7 +75,7 @@ lock: ## pin all Python packages again (needs uv)
 	requirements/lock.sh
 
 clean: ## remove everything that was built
-	rm -rf $(VENV) $(STAMPS) target build dist bin web/node_modules tests/node/node_modules python/moda/console python/moda/*.so
+	rm -rf $(VENV) $(STAMPS) target build dist bin web/node_modules tests/node/node_modules tests/e2e/node_modules python/moda/console python/moda/*.so
 
 # -- what the above stand on
 
@@ -112,8 +112,9 @@ $(STAMPS)/console: $(STAMPS)/web $(WEB_SOURCES)
 	cd web && npm run --silent build
 	@touch $@
 
-$(STAMPS)/node-tests: tests/node/package-lock.json | $(STAMPS)
+$(STAMPS)/node-tests: tests/node/package-lock.json tests/e2e/package-lock.json | $(STAMPS)
 	cd tests/node && npm ci --no-audit --no-fund --loglevel=error
+	cd tests/e2e && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(STAMPS)/cargo-fuzz: | $(STAMPS)

@@ -19,6 +19,9 @@ from typing import Any
 
 import maturin
 
+# maturin calls itself by name; without build isolation its script lies beside this interpreter.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "python" / "moda"
 CONSOLE = PACKAGE / "console" / "index.html"
@@ -115,7 +118,7 @@ def build_console() -> None:
             "newer and run `npm ci && npm run build` in web/"
         )
     for command in ([npm, "ci", "--no-audit", "--no-fund"], [npm, "run", "build"]):
-        subprocess.run(command, cwd=ROOT / "web", check=True)
+        subprocess.run(command, cwd=ROOT / "web", check=True)  # noqa: S603 - our own build
 
 
 if __name__ == "__main__":

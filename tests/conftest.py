@@ -17,10 +17,9 @@ import uvloop
 pytest.register_assert_rewrite("faults", "gateway", "phoenix", "raw")
 
 from gateway import Running, start  # noqa: E402  # rewritten, so that it can say what it saw
+from moda import Gateway  # noqa: E402
 from phoenix import Phoenix, PhoenixV1  # noqa: E402
 from raw import Raw  # noqa: E402
-
-from moda import Gateway  # noqa: E402
 
 Serve = Callable[..., Awaitable[Running]]
 Connect = Callable[..., Awaitable[Phoenix]]
@@ -54,7 +53,11 @@ async def connect(serve: Serve) -> AsyncIterator[Connect]:
     clients: list[Phoenix] = []
 
     async def begin(
-        running: Running, path: str = "/socket", *, params: Mapping[str, str] | None = None, **options: Any
+        running: Running,
+        path: str = "/socket",
+        *,
+        params: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> Phoenix:
         client = await Phoenix.open(running.ws(path, **(params or {})), **options)
         clients.append(client)

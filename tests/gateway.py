@@ -8,7 +8,7 @@ awaited, a callback that raised) is collected and fails the test that caused it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +21,13 @@ from moda.serve.tls import TlsOptions
 
 PATIENCE = 20.0
 """Seconds a test waits for something that must come. Long: it bounds a hang, it times nothing."""
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Waits for what no event tells of."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  # there is no event to wait for
+            await asyncio.sleep(0.002)
 
 
 @dataclass
@@ -56,9 +63,7 @@ class Running:
         """Ends it at once: nobody is given time to say goodbye. No connection may be left behind."""
         self.server.hurry.set()
         await self.server.stop()
-        async with asyncio.timeout(PATIENCE):
-            while self.gateway.hub.connections():
-                await asyncio.sleep(0.002)
+        await until(lambda: not self.gateway.hub.connections())
         await asyncio.sleep(0)
         assert not self.mishaps, f"the loop had to report {self.mishaps}"
 

@@ -13,9 +13,11 @@ import json
 import ssl
 from typing import Any, Self
 
-from gateway import PATIENCE
+import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+
+from gateway import PATIENCE
 
 OK: dict[str, Any] = {"status": "ok", "response": {}}
 UNMATCHED: dict[str, Any] = {"status": "error", "response": {"reason": "unmatched topic"}}
@@ -35,9 +37,7 @@ class Wire:
         self._fences = itertools.count(1)
 
     @classmethod
-    async def open(
-        cls, url: str, *, tls: ssl.SSLContext | None = None, **options: Any
-    ) -> Self:
+    async def open(cls, url: str, *, tls: ssl.SSLContext | None = None, **options: Any) -> Self:
         """Connects. The library's own pings, its compression and its size limit are off."""
         socket = await connect(
             url,
@@ -63,13 +63,16 @@ class Wire:
 
     async def closed(self) -> tuple[int, str]:
         """Waits for the server's close, dropping frames before it; its code and reason."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    await self.socket.recv()
-        except ConnectionClosed as end:
-            assert end.rcvd is not None, "the connection was cut without a close frame"
-            return end.rcvd.code, end.rcvd.reason
+        with pytest.raises(ConnectionClosed) as closed:
+            await self._read_to_the_end()
+        received = closed.value.rcvd
+        assert received is not None, "the connection was cut without a close frame"
+        return received.code, received.reason
+
+    async def _read_to_the_end(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                await self.socket.recv()
 
     async def close(self) -> None:
         await self.socket.close()

@@ -202,6 +202,11 @@ class Hub:
         return self.core.stats()
 
     async def drained(self) -> None:
-        """Returns once everything published so far has been handed to the sockets: the publisher's brake."""
+        """Returns once everything published so far has been handed to the sockets: the publisher's brake.
+
+        It always lets the loop have a turn, so that a publisher that finds nobody to serve cannot
+        keep the loop to itself.
+        """
+        await asyncio.sleep(0)
         while self.core.pending():
             await asyncio.sleep(0)

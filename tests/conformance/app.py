@@ -10,8 +10,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway import PATIENCE
-
+from gateway import until
 from moda import Channel, Gateway, JoinRequest, Reject, Reply, Stop, Stream
 
 
@@ -34,9 +33,7 @@ class House:
 
     async def goodbyes(self, count: int = 1) -> list[tuple[str, str]]:
         """``ended`` once it holds ``count``: a leave callback runs behind the frames it follows."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.ended) < count:
-                await asyncio.sleep(0.002)
+        await until(lambda: len(self.ended) >= count)
         return sorted(self.ended)
 
 

@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 import pytest
-from phoenix import CRASHED, OK, broadcast
 
 from moda import Channel, Gateway, Raw
+from phoenix import CRASHED, OK, broadcast
 
 REPLY = "phx_reply"
 
@@ -72,9 +72,7 @@ async def test_the_gateway_broadcasts_from_any_thread(running, connect):
     client = await connect(running)
     await client.join("room:a")
     thread = threading.Thread(
-        target=lambda: [
-            running.gateway.broadcast("room:a", "news", {"n": n}) for n in range(50)
-        ]
+        target=lambda: [running.gateway.broadcast("room:a", "news", {"n": n}) for n in range(50)]
     )
     thread.start()
     for n in range(50):
@@ -173,13 +171,13 @@ async def test_one_sender_is_heard_in_order_over_broadcasts_pushes_and_replies(r
     for n in range(0, 90, 3):
         await sender.expect(None, None, "room:a", "said", {"n": n})
         await sender.expect("1", None, "room:a", "p", {"n": n + 1})
-        await sender.expect("1", str(n), "room:a", REPLY, {"status": "ok", "response": {"n": n + 2}})
+        await sender.expect(
+            "1", str(n), "room:a", REPLY, {"status": "ok", "response": {"n": n + 2}}
+        )
         await other.expect(None, None, "room:a", "said", {"n": n})
 
 
-async def test_topics_of_one_turn_reach_a_client_in_the_order_they_were_published(
-    running, connect
-):
+async def test_topics_of_one_turn_reach_a_client_in_the_order_they_were_published(running, connect):
     client = await connect(running)
     await client.join("room:a", ref="1")
     await client.join("room:b", ref="2")

@@ -6,6 +6,10 @@ import asyncio
 import struct
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+
+from moda import Gateway, Socket
+from moda.hub import Hub
 from phoenix import OK
 from raw import (
     BINARY,
@@ -17,11 +21,6 @@ from raw import (
     close_frame,
     frame,
 )
-
-from websockets.exceptions import ConnectionClosed
-
-from moda import Gateway, Socket
-from moda.hub import Hub
 
 from .app import build
 
@@ -45,9 +44,24 @@ async def client(running, raw):
 
 @pytest.mark.parametrize(
     ("code", "answer"),
-    [(None, 1000), (1000, 1000), (1001, 1000), (1003, 1000), (1007, 1000), (1011, 1000)]
-    + [(3000, 1000), (4999, 1000), (5000, 1000)]
-    + [(999, 1002), (1004, 1002), (1005, 1002), (1006, 1002), (1012, 1002), (1015, 1002), (2999, 1002)],
+    [
+        (None, 1000),
+        (1000, 1000),
+        (1001, 1000),
+        (1003, 1000),
+        (1007, 1000),
+        (1011, 1000),
+        (3000, 1000),
+        (4999, 1000),
+        (5000, 1000),
+        (999, 1002),
+        (1004, 1002),
+        (1005, 1002),
+        (1006, 1002),
+        (1012, 1002),
+        (1015, 1002),
+        (2999, 1002),
+    ],
 )
 async def test_a_close_is_answered_with_1000_or_1002_if_its_code_may_not_be_sent(
     client, house, code, answer
@@ -163,7 +177,11 @@ async def test_an_undecodable_frame_takes_no_neighbour_with_it(running, client, 
     ("sent", "code"),
     [
         (frame(b'"\xff"', TEXT), 1007),
-        (frame(b'["1","2","room:a","echo",{"x":"\xc3', TEXT, fin=False) + frame(b'"}]', CONTINUATION), 1007),
+        (
+            frame(b'["1","2","room:a","echo",{"x":"\xc3', TEXT, fin=False)
+            + frame(b'"}]', CONTINUATION),
+            1007,
+        ),
         (frame(HEARTBEAT, masked=False), 1002),
         (frame(HEARTBEAT, rsv=4), 1002),
         (frame(HEARTBEAT, rsv=2), 1002),
@@ -320,7 +338,9 @@ async def test_half_a_frame_is_a_sign_of_life(serve, raw, monkeypatch):
     assert await slow.receive() == (TEXT, HEARTBEAT_REPLY)
 
 
-async def test_what_the_server_sends_does_not_keep_a_silent_client_alive(serve, connect, monkeypatch):
+async def test_what_the_server_sends_does_not_keep_a_silent_client_alive(
+    serve, connect, monkeypatch
+):
     monkeypatch.setattr("moda.hub.SWEEP_SECONDS", 0.02)
     house = build(idle_seconds=0.3)
     running = await serve(house.gateway)

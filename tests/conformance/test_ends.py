@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from phoenix import CRASHED, OK, UNMATCHED, PhoenixV1
 
 from moda import Channel, Gateway
+from phoenix import CRASHED, OK, UNMATCHED, PhoenixV1
 
 REPLY = "phx_reply"
 CLOSE = "phx_close"

@@ -11,10 +11,10 @@ import base64
 from typing import Any
 
 import pytest
-from phoenix import OK, UNMATCHED, error
-from raw import ACCEPT, TEXT, frame, request
 
 from moda import Channel, Connect, Gateway, Refuse, Socket
+from phoenix import OK, UNMATCHED, error
+from raw import ACCEPT, TEXT, frame, request
 
 HEARTBEAT = frame('[null,"1","phoenix","heartbeat",{}]')
 
@@ -43,7 +43,9 @@ def asking(hook: Any, **options: Any) -> Gateway:
 
 
 @pytest.mark.parametrize(
-    "vsn", ["2.0.0", "2.0.7", "2.0.0%2Bmeta", "1.0.0&vsn=2.0.0"], ids=["exact", "patch", "meta", "last wins"]
+    "vsn",
+    ["2.0.0", "2.0.7", "2.0.0%2Bmeta", "1.0.0&vsn=2.0.0"],
+    ids=["exact", "patch", "meta", "last wins"],
 )
 async def test_versions_that_are_v2(running, raw, vsn):
     client = await raw(running)
@@ -64,9 +66,7 @@ async def test_versions_that_are_v1(running, raw, query):
     "vsn",
     ["2.1.0", "3.0.0", "123.1.1", "2", "2.0", "abc", "", "2.0.0-rc.1", "02.0.0", "1.1.0"],
 )
-async def test_any_other_version_is_403_with_an_empty_body_and_connect_never_runs(
-    serve, raw, vsn
-):
+async def test_any_other_version_is_403_with_an_empty_body_and_connect_never_runs(serve, raw, vsn):
     asked: list[Connect] = []
     running = await serve(asking(asked.append))
     client = await raw(running)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from phoenix import CRASHED, OK, error
-from raw import CONTINUATION, TEXT, frame, request
 
 from moda import Channel, Gateway, Reply
 from moda.wire import conversation
+from phoenix import CRASHED, OK, error
+from raw import CONTINUATION, TEXT, frame, request
 
 REPLY = "phx_reply"
 
@@ -133,9 +133,7 @@ async def test_a_channel_that_cannot_keep_up_with_what_it_intercepts_ends_and_ho
 
 
 @pytest.mark.parametrize("reason", ["left", "closed", "replaced"])
-async def test_the_end_of_a_channel_cancels_its_handler_and_what_it_spawned(
-    serve, connect, reason
-):
+async def test_the_end_of_a_channel_cancels_its_handler_and_what_it_spawned(serve, connect, reason):
     gateway = Gateway(builtins=False)
     order: list[str] = []
     started = asyncio.Event()
@@ -246,7 +244,9 @@ async def test_a_hundred_clients_stop_at_a_hundred_places_and_none_is_left_behin
         if n % 3 == 0:
             answered = await client.ended()
             # What was complete before the end was answered before the end.
-            assert answered.startswith(b"HTTP/1.1 101") == (len(SPOKEN[0]) <= 1 + n * (len(whole) - 1) // 99)
+            assert answered.startswith(b"HTTP/1.1 101") == (
+                len(SPOKEN[0]) <= 1 + n * (len(whole) - 1) // 99
+            )
     watcher = await connect(running)
     await watcher.join("room:a")
     while running.stats["connections"] > 1 or running.server.door.waiting:

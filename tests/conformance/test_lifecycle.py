@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from phoenix import OK, UNMATCHED, error
 
 from .app import build
@@ -35,7 +36,9 @@ async def test_the_phoenix_topic_answers_anything_else_as_unmatched(running, con
     await client.expect(None, "2", "phoenix", REPLY, UNMATCHED)
 
 
-async def test_joining_a_topic_without_a_route_is_unmatched_and_drops_the_join_ref(running, connect):
+async def test_joining_a_topic_without_a_route_is_unmatched_and_drops_the_join_ref(
+    running, connect
+):
     client = await connect(running)
     await client.send("1", "1", "nobody:home", "phx_join", {})
     await client.expect(None, "1", "nobody:home", REPLY, UNMATCHED)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from gateway import Running
-from raw import CLOSE, TEXT, Raw, frame
 
+from gateway import Running
 from moda import Channel, Gateway, Stream
 from moda.hub import Hub
+from raw import CLOSE, TEXT, Raw, frame
 
 BUDGET = 256 * 1024
 PAD = "x" * 16_000

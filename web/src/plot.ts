@@ -26,6 +26,11 @@ export type Columns = [number[], ...(number | null)[][]];
 /** Plots that share this key show the pointer at the same time. */
 const SYNC = 'moda';
 
+/** A time axis shorter than this many seconds says them on its labels. */
+const SECONDS_SHOWN = 240;
+
+const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
+
 /** Steps for an axis of bytes: powers of two, so that its labels are whole numbers of KiB or MiB. */
 const BINARY_STEPS = Array.from({ length: 52 }, (_, power) => 2 ** power);
 
@@ -73,7 +78,9 @@ export class Plot {
             ...axis,
             size: 22,
             gap: 4,
-            space: 72,
+            // A label with seconds is wider; steps of two minutes fill the gap between one and five.
+            space: (_, __, from, to) => (to - from < SECONDS_SHOWN ? 68 : 46),
+            incrs: TIME_STEPS,
             values: (_, splits) => splits.map((at) => this.#timeLabel(at)),
           },
           {
@@ -121,7 +128,7 @@ export class Plot {
   /** Minutes for a long axis, seconds for a short one; nothing where the edge would cut it. */
   #timeLabel(at: number): string {
     const span = this.#to - this.#from;
-    return at > this.#to - span * 0.07 ? '' : clock(at, span < 240);
+    return at > this.#to - span * 0.07 ? '' : clock(at, span < SECONDS_SHOWN);
   }
 
   destroy(): void {

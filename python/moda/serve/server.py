@@ -394,12 +394,12 @@ async def _serve(plan: Plan) -> int:
     await server.start()
     announce(server)
     await asked.wait()
-    # If a step blocks the loop itself no timeout of the loop helps: a thread does.
+    # If a step blocks the loop itself no timeout of the loop helps: a thread does. It is never
+    # called off: what hangs may come after the drain, and a process that is gone needs no watching.
     watchdog = threading.Timer(plan.options.drain.deadline + 5.0, os._exit, (1,))
     watchdog.daemon = True
     watchdog.start()
     clean = await server.stop()
-    watchdog.cancel()
     return 0 if clean else 1
 
 

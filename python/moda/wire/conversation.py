@@ -184,6 +184,9 @@ class Conversation:
 
     def ended(self, why: str) -> None:
         """The engine has ended the channel: the connection is gone, or the client joined again."""
+        if not self._over and self._task is not None:
+            # Here too when it is the channel's own push that found the reader too slow.
+            self._task.cancel()
         self._finish(why)
 
     def begin(self, payload: bytes, binary: bool) -> None:

@@ -196,7 +196,8 @@ impl<S> Hub<S> {
         self.stats.fanout.observe(run.since.elapsed());
         if let Some(topic) = self.topics.get_mut(run.topic) {
             topic.runs -= 1;
-            if topic.runs == 0 && topic.holes > 0 {
+            // Runs of this topic that are still queued have not begun: places may change.
+            if topic.holes > 0 {
                 topic.holes = 0;
                 topic.members.retain(|m| m.sub != SubKey::default());
                 for (place, member) in topic.members.iter().enumerate() {
@@ -310,7 +311,7 @@ impl<S> Hub<S> {
             };
             let bytes = piece.bytes();
             self.stats.outbox_bytes -= bytes.len();
-            if left >= bytes.len() && (left > 0 || bytes.is_empty()) {
+            if left >= bytes.len() {
                 left -= bytes.len();
                 continue;
             }

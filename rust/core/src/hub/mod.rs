@@ -16,7 +16,7 @@
 //!    for it, so nobody is served twice and a newcomer gets nothing published before its join;
 //! 2. a frame for one connection that must follow earlier broadcasts first lets that connection
 //!    catch up with all queued runs (`catch_up`); heartbeat replies skip this on purpose;
-//! 3. members do not move while a run of their topic is queued (`Topic::holes`).
+//! 3. members do not move while a run of their topic is under way (`Topic::holes`).
 //!
 //! The driver must call [`Hub::flush`] at the end of a turn when [`Hub::needs_flush`], then carry
 //! out [`Hub::next_write`] and [`Hub::next_action`] until both are empty. It must call
@@ -357,5 +357,32 @@ impl<S> Hub<S> {
                 self.dirty.push_back(key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_of_connections_and_topics_that_are_gone() {
+        let mut hub: Hub<()> = Hub::new(Config::default(), 1);
+        for n in 0..100 {
+            let id = format!("user:{n}");
+            let conn = hub.open(Codec::PhoenixV2, 0, Sink::Transport, Some(&id));
+            for topic in ["a", id.as_str()] {
+                let sub = hub.reserve(conn, topic, Policy::default(), None, ());
+                hub.activate(sub);
+            }
+            hub.direct(conn, |out| out.extend_from_slice(&[0x81, 0]));
+            hub.flush();
+            hub.close(conn, 1000, "", false);
+            hub.remove(conn);
+        }
+        while hub.flush() || hub.next_write().is_some() || hub.next_action().is_some() {}
+        assert!(hub.by_id.is_empty() && hub.by_name.is_empty());
+        assert!(hub.subs.is_empty() && hub.topics.is_empty() && hub.conns.is_empty());
+        assert!(hub.log.is_empty() && hub.dirty.is_empty() && hub.slow.is_empty());
+        assert_eq!(hub.stats.outbox_bytes, 0);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A join under way holds a place on its topic that is not served yet, so that the socket goes on:
 //! the client may send messages (the driver keeps them), leave, or join again. Whatever becomes of
-//! the join, every message with a ref is answered, and a predecessor on the topic gets its
+//! the join, no message is left without an answer, and a predecessor on the topic gets its
 //! `phx_close` behind the new join's answer, as the reference sends it.
 
 use crate::hub::{ConnKey, SubKey};
@@ -32,7 +32,7 @@ pub(super) struct Joining {
 impl Joining {
     pub fn expect_answer(&mut self, reference: &str) {
         let bytes = reference.len() + std::mem::size_of::<Box<str>>();
-        if reference != "null" && self.waiting_bytes + bytes <= WAITING_BYTES {
+        if self.waiting_bytes + bytes <= WAITING_BYTES {
             self.waiting_bytes += bytes;
             self.waiting.push(reference.into());
         }
@@ -40,7 +40,7 @@ impl Joining {
 }
 
 impl<H> Sessions<H> {
-    pub(super) fn join<'f>(&mut self, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
+    pub(super) fn join<'f>(&mut self, conn: ConnKey, message: &Inbound<'f>) -> Verdict<'f> {
         let Some(topic) = message.topic.clone() else {
             return Verdict::Done;
         };
@@ -50,13 +50,13 @@ impl<H> Sessions<H> {
         let names = [&topic, &message.join_ref, &message.reference];
         if names.into_iter().any(|name| name.len() > MAX_NAME) {
             self.counts.joins_refused += 1;
-            self.refuse(conn, "null", &message, "topic, join_ref or ref too long");
+            self.refuse(conn, "null", message, "topic, join_ref or ref too long");
             return Verdict::Done;
         }
         let mount = &self.mounts[mount];
         let max_channels = mount.max_channels;
         let Some(found) = mount.router.find(&topic) else {
-            return self.unmatched(conn, &message);
+            return self.unmatched(conn, message);
         };
         let route = mount.routes[found.route];
         let params = found
@@ -72,7 +72,7 @@ impl<H> Sessions<H> {
             None if joined >= max_channels => {
                 self.counts.joins_refused += 1;
                 let join_ref = &message.join_ref;
-                self.refuse(conn, join_ref, &message, "too many channels joined");
+                self.refuse(conn, join_ref, message, "too many channels joined");
                 return Verdict::Done;
             }
             None => None,

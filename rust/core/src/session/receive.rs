@@ -121,7 +121,7 @@ impl<H> Sessions<H> {
             return self.unmatched(conn, &message);
         }
         if message.event == "phx_join" {
-            return self.join(conn, message);
+            return self.join(conn, &message);
         }
         self.event(conn, message)
     }

@@ -208,7 +208,7 @@ fn the_exclusion_is_of_one_channel_and_not_of_its_clients_next_one() {
 fn an_intercepted_event_goes_to_the_channel_and_not_to_its_client() {
     let mut world = World::new(WHOLE);
     let (ann, bob) = (world.connect_socket(), world.connect_socket());
-    let watching = world.join_with(ann, "a", Policy::default(), intercepting(&["secret"]));
+    let watching = world.join_with(ann, "a", Policy::default(), Some(intercepting(&["secret"])));
     world.join(bob, "a");
     assert!(world.publish(&message("a", "open")).is_empty());
     let asked = world.publish(&message("a", "hidden").event("secret"));
@@ -217,13 +217,16 @@ fn an_intercepted_event_goes_to_the_channel_and_not_to_its_client() {
     world.turn();
     assert_eq!(world.texts(ann), ["open", "instead"]);
     assert_eq!(world.texts(bob), ["open", "hidden"]);
+    world.hub.release(watching);
+    let topic = world.hub.topic_by_name("a").unwrap();
+    assert_eq!(topic.intercepting, 0, "nobody is looked for any more");
 }
 
 #[test]
 fn an_interception_holds_when_the_run_is_served_through_the_outbox() {
     let mut world = World::new(WHOLE);
     let (ann, bob) = (world.connect(), world.connect());
-    world.join_with(ann, "a", Policy::default(), intercepting(&["secret"]));
+    world.join_with(ann, "a", Policy::default(), Some(intercepting(&["secret"])));
     world.join(bob, "a");
     world.publish(&message("a", "hidden").event("secret"));
     world.turn();
@@ -235,7 +238,7 @@ fn an_interception_holds_when_the_run_is_served_through_the_outbox() {
 fn an_interception_holds_when_several_runs_are_queued() {
     let mut world = World::new(WHOLE);
     let (ann, bob) = (world.connect_socket(), world.connect_socket());
-    world.join_with(ann, "a", Policy::default(), intercepting(&["secret"]));
+    world.join_with(ann, "a", Policy::default(), Some(intercepting(&["secret"])));
     world.join(bob, "a");
     world.publish(&message("a", "hidden").event("secret"));
     world.say("a", "open");
@@ -249,7 +252,12 @@ fn an_interception_holds_when_several_runs_are_queued() {
 fn a_sender_that_intercepts_its_own_broadcast_from_is_not_asked() {
     let mut world = World::new(WHOLE);
     let conn = world.connect();
-    let sub = world.join_with(conn, "a", Policy::default(), intercepting(&["secret"]));
+    let sub = world.join_with(
+        conn,
+        "a",
+        Policy::default(),
+        Some(intercepting(&["secret"])),
+    );
     let asked = world.publish(&message("a", "mine").event("secret").from(sub));
     assert!(asked.is_empty());
     world.turn();

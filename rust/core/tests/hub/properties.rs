@@ -131,7 +131,7 @@ impl Pair {
         if !self.oracle.is_open(conn) || self.oracle.place(conn, topic).is_some() {
             return;
         }
-        let events = watches.then(|| intercepting(&["secret"])).flatten();
+        let events = watches.then(|| intercepting(&["secret"]));
         let policy = Policy::default();
         let sub = self.world.hub.reserve(conn, topic, policy, events, 0);
         let reply = self.words("joined", 1);

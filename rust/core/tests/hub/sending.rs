@@ -141,19 +141,16 @@ fn a_socket_that_is_full_from_the_start_takes_its_first_frame_later() {
     let conn = world.connect_socket();
     world.join(conn, "a");
     let fd = world.descriptor(conn);
-    let filler = [0x81, 2, b'o', b'k'].repeat(1000);
-    let mut filled = 0;
-    while let Sent::Bytes(n @ 1..) = send(fd, &filler[filled % 4..]) {
-        filled += n;
+    let mut fillers = 0;
+    while send(fd, b"\x81\x02ok") == Sent::Bytes(4) {
+        fillers += 1;
     }
     world.say("a", "first");
     world.tell(conn, "second");
     world.turn();
     assert!(world.hub.conn(conn).unwrap().is_blocked());
     let mut got = world.texts_to_the_end(conn);
-    // The last filler may have been cut; the rest of it is what the test owes the stream.
-    assert_eq!(filled % 4, 0, "the kernel cut the filler");
-    assert_eq!(got.split_off(filled / 4), ["first", "second"]);
+    assert_eq!(got.split_off(fillers), ["first", "second"]);
 }
 
 #[test]
@@ -362,7 +359,8 @@ fn after_our_close_the_transport_waits_for_the_peers() {
     world.hub.hang_up(conn);
     world.turn();
     assert_eq!(world.actions, [Action::Close(conn)]);
-    world.hub.hang_up(conn);
+    world.hub.block(conn);
+    world.hub.resume(conn);
     world.turn();
-    assert_eq!(world.actions.len(), 2, "a second answer does no harm");
+    assert_eq!(world.actions.len(), 1, "said once");
 }

@@ -243,13 +243,46 @@ fn two_topics_in_slices_keep_publish_order_for_those_on_both() {
 fn an_interception_holds_through_all_slices() {
     let mut crowd = gather(40);
     let watcher = crowd.world.connect();
-    crowd
-        .world
-        .join_with(watcher, "a", Policy::default(), intercepting(&["secret"]));
+    crowd.world.join_with(
+        watcher,
+        "a",
+        Policy::default(),
+        Some(intercepting(&["secret"])),
+    );
     crowd.world.publish(&message("a", "hidden").event("secret"));
     crowd.world.turn();
     crowd.all_got(&["hidden"]);
     assert!(crowd.world.texts(watcher).is_empty());
+}
+
+#[test]
+fn places_of_leavers_are_cleared_though_the_next_fan_out_is_already_queued() {
+    let mut crowd = gather(40);
+    for n in 0..20 {
+        // Never without a run in the queue, as under a flood.
+        crowd.world.say("a", &format!("{n}"));
+        crowd.world.slice();
+        crowd.world.hub.release(crowd.subs[n]);
+        crowd.world.subscriber("a");
+        crowd.world.say("a", &format!("{n} again"));
+        while crowd.world.hub.stats.fanout.count < 2 * n as u64 + 1 {
+            crowd.world.slice();
+        }
+        let topic = crowd.world.hub.topic_by_name("a").unwrap();
+        assert!(topic.members.len() <= 42, "{}", topic.members.len());
+        assert_eq!(topic.subscribers(), 40);
+    }
+    crowd.world.turn();
+    let said = |n: usize| [format!("{n}"), format!("{n} again")];
+    let all: Vec<String> = (0..20).flat_map(said).collect();
+    for n in 0..40 {
+        let end = if n < 20 { 2 * n + 1 } else { 40 };
+        assert_eq!(
+            crowd.world.texts(crowd.conns[n]),
+            all[..end],
+            "subscriber {n}"
+        );
+    }
 }
 
 #[test]

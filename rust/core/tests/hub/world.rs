@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moda_core::hub::{
-    Action, Codec, Config, ConnKey, Encode, Hub, Intercepts, Policy, Publish, Sink, SubKey, CODECS,
+    Action, Codec, Config, Conn, ConnKey, Encode, Hub, Intercepts, Policy, Publish, Sink, SubKey,
+    CODECS,
 };
 use moda_core::ws::{self, Opcode};
 
@@ -126,8 +127,8 @@ fn say(out: &mut Vec<u8>, text: &str) {
     });
 }
 
-pub fn intercepting(events: &[&str]) -> Option<Intercepts> {
-    Some(Arc::new(events.iter().map(|e| Box::from(*e)).collect()))
+pub fn intercepting(events: &[&str]) -> Intercepts {
+    Arc::new(events.iter().map(|e| Box::from(*e)).collect())
 }
 
 enum End {
@@ -247,7 +248,7 @@ impl World {
         self.hub
             .direct(conn, |out| say(out, "last before the block"));
         self.turn();
-        assert!(self.hub.conn(conn).is_some_and(|c| c.is_blocked()));
+        assert!(self.hub.conn(conn).is_some_and(Conn::is_blocked));
     }
 
     /// The client reads again.

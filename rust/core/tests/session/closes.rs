@@ -43,22 +43,10 @@ fn a_lost_connection_ends_its_channels(talk: &mut Talk) {
 fn a_close_of_ours_says_nothing_on_the_channels_and_ends_them(talk: &mut Talk) {
     talk.joined(1, "room:1");
     let conn = talk.conn(0);
-    talk.sessions.publish(
-        "room:1",
-        "shout",
-        Body::Json(b"1"),
-        None,
-        Default::default(),
-    );
+    talk.broadcast("room:1", "shout", "1");
     talk.sessions
         .close(conn, 1001, "disconnected", "closed", false);
-    talk.sessions.publish(
-        "room:1",
-        "shout",
-        Body::Json(b"2"),
-        None,
-        Default::default(),
-    );
+    talk.broadcast("room:1", "shout", "2");
     let frames = talk.frames(0);
     assert_eq!(frames.len(), 2, "the broadcast before it, then the close");
     assert_eq!(frames[1], close(1001, "disconnected"));
@@ -79,8 +67,7 @@ fn silence_for_the_mounts_time_is_1002(talk: &mut Talk) {
     assert!(sweep(talk, IDLE_MS - 1).is_empty());
     talk.sends(0, Opcode::Pong, b"any frame counts");
     assert!(sweep(talk, IDLE_MS).is_empty());
-    talk.sessions
-        .publish("room:1", "shout", EMPTY, None, Default::default());
+    talk.broadcast("room:1", "shout", "{}");
     assert_eq!(
         sweep(talk, 2 * IDLE_MS - 2).len(),
         1,

@@ -78,12 +78,9 @@ fn an_end_while_a_leave_waits_is_that_end(talk: &mut Talk) {
 
 fn queued_broadcasts_come_before_the_end(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
-    let none = Default::default();
-    talk.sessions
-        .publish("room:1", "shout", Body::Json(b"1"), None, none);
+    talk.broadcast("room:1", "shout", "1");
     talk.sessions.end(sub, false);
-    talk.sessions
-        .publish("room:1", "shout", Body::Json(b"2"), None, none);
+    talk.broadcast("room:1", "shout", "2");
     talk.hears(&[
         r#"[null,null,"room:1","shout",1]"#,
         r#"["1","1","room:1","phx_close",{}]"#,

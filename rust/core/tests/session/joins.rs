@@ -51,12 +51,7 @@ fn row_3_the_applications_answer_is_the_response(talk: &mut Talk) {
 
 fn row_3_the_reply_precedes_every_push_and_broadcast_of_that_join(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
-    let none = Default::default();
-    let broadcast = |talk: &mut Talk, n: &str| {
-        let body = Body::Json(n.as_bytes());
-        talk.sessions.publish("room:1", "shout", body, None, none);
-    };
-    broadcast(talk, "1");
+    talk.broadcast("room:1", "shout", "1");
     assert_eq!(talk.sessions.push(sub, "early", EMPTY), Err(Unsent::Ended));
     assert_eq!(
         talk.sessions.reply(sub, "\"9\"", "ok", EMPTY),
@@ -64,7 +59,7 @@ fn row_3_the_reply_precedes_every_push_and_broadcast_of_that_join(talk: &mut Tal
     );
     talk.sessions.join_ok(sub, EMPTY).unwrap();
     talk.sessions.push(sub, "first", EMPTY).unwrap();
-    broadcast(talk, "2");
+    talk.broadcast("room:1", "shout", "2");
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1",null,"room:1","first",{}]"#,
@@ -267,14 +262,11 @@ fn row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal(ta
 
 fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut Talk) {
     let old = talk.joined(1, "room:1");
-    let none = Default::default();
-    talk.sessions
-        .publish("room:1", "shout", Body::Json(b"1"), None, none);
+    talk.broadcast("room:1", "shout", "1");
     let new = talk.says(r#"["2","3","room:1","phx_join",{}]"#).sub();
     assert_ne!(old, new);
     assert_eq!(talk.ended(), [(1, "replaced")]);
-    talk.sessions
-        .publish("room:1", "shout", Body::Json(b"2"), None, none);
+    talk.broadcast("room:1", "shout", "2");
     assert_eq!(talk.sessions.push(old, "late", EMPTY), Err(Unsent::Ended));
     assert_eq!(
         talk.sessions.reply(old, "\"1\"", "ok", EMPTY),
@@ -479,7 +471,6 @@ fn refs_that_wait_for_a_join_are_bounded() {
     for n in 0..10_000 {
         talk.says(&format!(r#"["1","{n}","room:1","ask",{{}}]"#));
     }
-    talk.says(r#"["1",null,"room:1","tell",{}]"#);
     talk.sessions.join_error(sub, b"{}").unwrap();
     let frames = talk.frames(0);
     assert_eq!(

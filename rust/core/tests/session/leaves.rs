@@ -1,6 +1,6 @@
 //! Leaving: in order, late, twice, nobody, and back again at once.
 
-use moda_core::session::{Body, Unsent};
+use moda_core::session::Unsent;
 
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, EMPTY};
 
@@ -35,16 +35,13 @@ fn row_18_a_leave_without_join_ref_is_honoured(talk: &mut Talk) {
 
 fn row_18_what_was_sent_before_the_leave_is_answered_before_its_close(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
-    let none = Default::default();
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","phx_leave",{}]"#);
-    talk.sessions
-        .publish("room:1", "shout", Body::Json(b"1"), None, none);
+    talk.broadcast("room:1", "shout", "1");
     talk.sessions.reply(sub, "\"2\"", "ok", EMPTY).unwrap();
     talk.sessions.push(sub, "goodbye", EMPTY).unwrap();
     talk.sessions.finish_leave(sub, "\"3\"");
-    talk.sessions
-        .publish("room:1", "shout", Body::Json(b"2"), None, none);
+    talk.broadcast("room:1", "shout", "2");
     assert_eq!(talk.sessions.push(sub, "late", EMPTY), Err(Unsent::Ended));
     talk.hears(&[
         r#"[null,null,"room:1","shout",1]"#,

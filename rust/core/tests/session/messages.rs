@@ -14,6 +14,16 @@ fn row_1_a_heartbeat_is_answered_without_a_join_and_with_a_null_join_ref(talk: &
     assert_eq!(talk.sessions.counts.heartbeats, 3);
 }
 
+fn row_1_a_heartbeats_answer_does_not_wait_for_broadcasts(talk: &mut Talk) {
+    talk.joined(1, "room:1");
+    talk.broadcast("room:1", "shout", "{}");
+    talk.says(r#"["1","2","phoenix","heartbeat",{}]"#);
+    talk.hears(&[
+        r#"[null,"2","phoenix","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"[null,null,"room:1","shout",{}]"#,
+    ]);
+}
+
 fn row_2_any_other_event_on_phoenix_is_unmatched(talk: &mut Talk) {
     for event in ["phx_join", "ping", "heartbeats", "phx_reply"] {
         let message = format!(r#"["1","2","phoenix","{event}",{{}}]"#);
@@ -182,6 +192,7 @@ fn clients_on_one_topic_do_not_hear_each_others_replies(talk: &mut Talk) {
 
 in_every_dialect! {
     row_1_a_heartbeat_is_answered_without_a_join_and_with_a_null_join_ref,
+    row_1_a_heartbeats_answer_does_not_wait_for_broadcasts,
     row_2_any_other_event_on_phoenix_is_unmatched,
     a_heartbeat_on_another_topic_is_an_event_like_any_other,
     row_12_an_event_of_this_join_is_delivered,

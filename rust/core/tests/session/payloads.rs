@@ -1,5 +1,6 @@
 //! Frames a client may not send, and binary ones in both directions, byte for byte.
 
+use moda_core::hub::SubKey;
 use moda_core::session::{Body, Unsent};
 use moda_core::ws::Opcode;
 
@@ -150,7 +151,7 @@ fn a_binary_push_is_the_golden_frame_with_raw_data() {
         "event",
         Body::Binary(b"x"),
         None,
-        Default::default(),
+        SubKey::default(),
     );
     assert_eq!(
         talk.frames(0),
@@ -234,7 +235,7 @@ fn names_over_255_bytes_do_not_fit_a_binary_frame_and_do_fit_text() {
     let reply = talk.sessions.reply(sub, &reference, "ok", binary);
     assert_eq!(reply, Err(Unsent::Unencodable));
     talk.sessions
-        .publish("room:1", &long, binary, None, Default::default());
+        .publish("room:1", &long, binary, None, SubKey::default());
     talk.hears(&[]);
     assert_eq!(talk.sessions.hub.stats.unencodable, 1);
     talk.sessions.push(sub, &long, EMPTY).unwrap();

@@ -1,7 +1,5 @@
 //! Push-only topics: nothing of the driver's is kept per subscriber, and clients are told so.
 
-use moda_core::session::Body;
-
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Talk, EMPTY};
 
 fn subscribed(talk: &mut Talk) {
@@ -13,8 +11,7 @@ fn subscribed(talk: &mut Talk) {
 
 fn a_subscriber_of_a_stream_hears_its_broadcasts(talk: &mut Talk) {
     subscribed(talk);
-    talk.sessions
-        .publish("news:1", "item", Body::Json(b"1"), None, Default::default());
+    talk.broadcast("news:1", "item", "1");
     talk.hears(&[r#"[null,null,"news:1","item",1]"#]);
 }
 

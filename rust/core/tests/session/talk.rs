@@ -250,6 +250,13 @@ impl Talk {
         sub
     }
 
+    /// Broadcasts JSON to all of a topic.
+    pub fn broadcast(&mut self, topic: &str, event: &str, json: &str) {
+        let body = Body::Json(json.as_bytes());
+        let nobody = SubKey::default();
+        self.sessions.publish(topic, event, body, None, nobody);
+    }
+
     /// The client is gone without a word.
     pub fn vanishes(&mut self, client: usize) {
         self.sessions.lost(self.clients[client]);
