@@ -87,6 +87,7 @@ class Hub:
 
     def join_ok(self, sub: int, response: bytes, binary: bool) -> bool:
         """Accepts a join. ValueError when a binary response does not fit its frame."""
+    def reseat(self, sub: int, address: str) -> bool: ...
     def join_error(self, sub: int, response: bytes) -> bool: ...
     def reply(
         self, sub: int, reference: str | None, status: str, response: bytes, binary: bool

@@ -178,7 +178,7 @@ class Channel:
         self._port.spawn(work)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JoinRequest:
     """A client's wish to subscribe to a stream."""
 
@@ -186,6 +186,15 @@ class JoinRequest:
     params: dict[str, str] = field(default_factory=dict)
     payload: Any = None
     socket: Socket = field(default_factory=Socket)
+    address: str | None = field(default=None, init=False)
+
+    def seat(self, address: str) -> None:
+        """Puts this subscriber, once accepted, into a lane: a fan-out of its own behind the topic.
+
+        ``broadcast(address, ...)`` and ``subscribers(address)`` reach it; its frames carry the
+        topic. No client can name a lane as long as ``address`` matches no declared pattern.
+        """
+        self.address = address
 
 
 class Stream:

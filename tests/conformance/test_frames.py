@@ -106,13 +106,16 @@ async def test_a_topic_of_more_than_255_bytes_works_as_text_and_crashes_its_chan
     await client.expect("1", "1", topic, "phx_error", {"reason": "channel_crash"})
 
 
-async def test_a_topic_or_join_ref_past_a_kilobyte_is_refused(running, connect):
+async def test_a_topic_join_ref_or_ref_past_a_kilobyte_is_refused(running, connect):
     client = await connect(running)
+    too_long = error("topic, join_ref or ref too long")
     topic = "room:" + "a" * 1020
     await client.send("1", "1", topic, "phx_join", {})
-    await client.expect(None, "1", topic, REPLY, error("topic or join_ref too long"))
-    await client.send("x" * 1023, "1", "room:a", "phx_join", {})
-    await client.expect(None, "1", "room:a", REPLY, error("topic or join_ref too long"))
+    await client.expect(None, "1", topic, REPLY, too_long)
+    for join_ref, ref in (("x" * 1023, "1"), ("1", "x" * 1023)):
+        await client.send(join_ref, ref, "room:a", "phx_join", {})
+        await client.expect(None, ref, "room:a", REPLY, too_long)
+    await client.join("room:" + "a" * 1019)
 
 
 # -- V2 binary

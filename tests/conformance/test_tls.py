@@ -121,9 +121,10 @@ async def test_a_reader_that_stops_is_bounded_over_tls_too(
     slow = await connect(running, tls=trust)
     await slow.join("news")
     slow.socket.transport.pause_reading()
-    counter = {"every": "slow_closed", "latest": "conflated", "drop": "dropped"}[delivery]
+    # More than the kernel and the transport take for a reader that does not read.
+    enough = 1200
     n = most = 0
-    while not running.stats[counter]:
+    while n < enough and not running.stats["slow_closed"]:
         gateway.broadcast("news", "news", {"n": n, "pad": "x" * 16_000}, key="a")
         await gateway.drained()
         most = max(most, running.stats["outbox_bytes"])
@@ -144,7 +145,8 @@ async def test_a_reader_that_stops_is_bounded_over_tls_too(
         else:
             seen.append(frame[4]["n"])
     assert seen == sorted(seen)
-    assert len(seen) < n + 1
+    assert len(seen) < n
+    assert running.stats["conflated" if delivery == "latest" else "dropped"] > 0
 
 
 async def test_a_client_that_speaks_plain_http_to_the_tls_port_takes_nobody_with_it(

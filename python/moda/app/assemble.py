@@ -56,6 +56,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
             http=latency.window,
             lag=lag,
             subscribers=gateway.subscribers,
+            attach=lambda request, address: request.seat(address),
         )
         prices = market.install(gateway, settings.market)
         collectors.append(

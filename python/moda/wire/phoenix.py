@@ -150,6 +150,8 @@ class Dispatch:
         try:
             request = replace(request, payload=read_join(payload, binary, check))
             data, as_binary = encode_response(await stream.join(request))
+            if request.address is not None:
+                core.reseat(sub, request.address)
             core.join_ok(sub, data, as_binary)
         except Reject as reject:
             core.join_error(sub, refusal(reject.response, request.topic))

@@ -495,6 +495,11 @@ impl Hub {
         sent(outcome, "the join reply")
     }
 
+    /// Moves a join under way to a lane (see `moda_core::hub::Hub::reseat`).
+    fn reseat(&mut self, sub: u64, address: &str) -> bool {
+        self.sessions.hub.reseat(sub_key(sub), address)
+    }
+
     fn join_error(slf: &Bound<'_, Self>, sub: u64, response: &[u8]) -> PyResult<bool> {
         let outcome = slf
             .try_borrow_mut()?

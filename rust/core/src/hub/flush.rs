@@ -195,7 +195,7 @@ impl<S> Hub<S> {
         self.log_bytes -= run.bytes;
         self.stats.fanout.observe(run.since.elapsed());
         if let Some(topic) = self.topics.get_mut(run.topic) {
-            topic.runs -= 1;
+            topic.runs.pop_front();
             // Runs of this topic that are still queued have not begun: places may change.
             if topic.holes > 0 {
                 topic.holes = 0;

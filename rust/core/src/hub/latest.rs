@@ -156,7 +156,7 @@ impl<S> Hub<S> {
         let Some(topic) = self.topics.get_mut(key) else {
             return;
         };
-        if topic.runs > 0 {
+        if !topic.runs.is_empty() {
             return;
         }
         if topic.newest_bytes > self.config.log_bytes {

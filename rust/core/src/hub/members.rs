@@ -38,6 +38,27 @@ impl<S> Hub<S> {
         sub
     }
 
+    /// Moves a reserved place to a lane: a fan-out of its own, published to by `address`, whose
+    /// frames carry the name of the topic the place was reserved on. A lane keeps no history.
+    /// False when the place is gone or served already.
+    pub fn reseat(&mut self, key: SubKey, address: &str) -> bool {
+        let Some(sub) = self.subs.get(key).filter(|sub| sub.place.is_none()) else {
+            return false;
+        };
+        let from = sub.topic;
+        let policy = Policy {
+            history: None,
+            ..self.topics[from].policy
+        };
+        let name = self.topics[from].name.clone();
+        let lane = self.entry_at(address, Some(name), policy);
+        self.topics[lane].joining += 1;
+        self.topics[from].joining -= 1;
+        self.subs[key].topic = lane;
+        self.forget_if_idle(from);
+        true
+    }
+
     /// Serves a reserved place from the next message on.
     pub fn activate(&mut self, key: SubKey) {
         let Some(sub) = self.subs.get(key) else {
@@ -101,12 +122,14 @@ impl<S> Hub<S> {
     pub fn find(&self, conn: ConnKey, topic: &str) -> Option<SubKey> {
         let conn = self.conns.get(conn)?;
         if conn.subs.len() > 8 {
-            let topic = *self.by_name.get(topic)?;
-            return conn
-                .subs
-                .iter()
-                .copied()
-                .find(|s| self.subs.get(*s).is_some_and(|s| s.topic == topic));
+            let found = self.by_name.get(topic).and_then(|topic| {
+                let on = |s: &SubKey| self.subs.get(*s).is_some_and(|s| s.topic == *topic);
+                conn.subs.iter().copied().find(on)
+            });
+            // Not found by its address, it may still sit in a lane of the topic.
+            if found.is_some() {
+                return found;
+            }
         }
         conn.subs.iter().copied().find(|s| {
             self.subs
@@ -137,7 +160,7 @@ impl<S> Hub<S> {
                 }
                 topic.intercepting -= u32::from(sub.intercepts.is_some());
                 let place = place as usize;
-                if topic.runs > 0 {
+                if !topic.runs.is_empty() {
                     topic.members[place] = Member {
                         sub: SubKey::default(),
                         conn: ConnKey::default(),
@@ -158,23 +181,28 @@ impl<S> Hub<S> {
     }
 
     pub(super) fn topic_entry(&mut self, name: &str, policy: Policy) -> TopicKey {
-        if let Some(key) = self.by_name.get(name) {
+        self.entry_at(name, None, policy)
+    }
+
+    fn entry_at(&mut self, address: &str, name: Option<Arc<str>>, policy: Policy) -> TopicKey {
+        if let Some(key) = self.by_name.get(address) {
             return *key;
         }
-        let name: Arc<str> = name.into();
-        let mut topic = Topic::new(name.clone(), policy, self.epoch);
+        let address: Arc<str> = address.into();
+        let name = name.unwrap_or_else(|| address.clone());
+        let mut topic = Topic::new(name, address.clone(), policy, self.epoch);
         if let Some(history) = &mut topic.history {
             history.begin_after(self.retired);
         }
         let key = self.topics.insert(topic);
-        self.by_name.insert(name, key);
+        self.by_name.insert(address, key);
         key
     }
 
     pub(super) fn forget_if_idle(&mut self, key: TopicKey) {
         if self.topics.get(key).is_some_and(Topic::is_idle) {
             if let Some(topic) = self.topics.remove(key) {
-                self.by_name.remove(&topic.name);
+                self.by_name.remove(&topic.address);
                 let last = topic.history.map_or(0, |history| history.offset());
                 self.retired = self.retired.max(last);
             }

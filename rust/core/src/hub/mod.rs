@@ -166,6 +166,8 @@ pub struct Hub<S> {
     writes: VecDeque<(ConnKey, Option<Vec<u8>>)>,
     actions: VecDeque<Action>,
     scratch: Vec<u8>,
+    /// Scratch of `collect`: runs that one connection is to be given, and through which place.
+    due: Vec<(u64, SubKey)>,
     now_ms: u64,
     epoch: u64,
     /// The greatest offset of any history that was forgotten: later ones count from here, so that
@@ -192,6 +194,7 @@ impl<S> Hub<S> {
             writes: VecDeque::new(),
             actions: VecDeque::new(),
             scratch: Vec::new(),
+            due: Vec::new(),
             now_ms: 0,
             epoch,
             retired: 0,

@@ -155,7 +155,7 @@ impl<S> Hub<S> {
             if let Some(run) = self.log.back_mut() {
                 run.seal();
             }
-            topic.runs += 1;
+            topic.runs.push_back(self.log_start + self.log.len() as u64);
             self.log.push_back(Run {
                 topic: key,
                 audience: Audience {
@@ -233,31 +233,40 @@ impl<S> Hub<S> {
         };
         let start = conn.log_pos.max(self.log_start);
         conn.log_pos = end;
-        let skip = usize::try_from(start - self.log_start).unwrap_or(usize::MAX);
+        // By the connection's topics, not by the runs: with a topic per instrument there may be
+        // a thousand runs in a turn of which one reader wants ten.
+        let mut due = std::mem::take(&mut self.due);
+        for key in &conn.subs {
+            let Some(sub) = self.subs.get(*key).filter(|sub| sub.place.is_some()) else {
+                continue;
+            };
+            if let Some(topic) = self.topics.get(sub.topic) {
+                let queued = topic.runs.iter().filter(|number| **number >= start);
+                due.extend(queued.map(|number| (*number, *key)));
+            }
+        }
+        due.sort_unstable_by_key(|(number, _)| *number);
         let mut got_any = false;
-        for index in skip..self.log.len() {
-            got_any |= self.offer(key, index);
+        for (number, sub) in due.drain(..) {
+            got_any |= self.offer(key, sub, number);
             // Much for one turn is not yet a slow reader: the socket may take it.
             let much = |conn: &Conn| conn.outbox.bytes() >= RUN_BYTES && !conn.blocked;
             if self.conns.get(key).is_some_and(much) {
                 self.write(key);
             }
         }
+        self.due = due;
         got_any
     }
 
     /// Gives a connection one queued run, or notes what it is not given, by the topic's policy.
     /// True when bytes were queued.
-    fn offer(&mut self, key: ConnKey, index: usize) -> bool {
+    fn offer(&mut self, key: ConnKey, sub: SubKey, number: u64) -> bool {
+        let index = usize::try_from(number - self.log_start).unwrap_or(usize::MAX);
         let (Some(conn), Some(run)) = (self.conns.get_mut(key), self.log.get(index)) else {
             return false;
         };
-        let member = conn.subs.iter().copied().find(|sub| {
-            self.subs
-                .get(*sub)
-                .is_some_and(|sub| sub.topic == run.topic && sub.place.is_some())
-        });
-        let (Some(sub), Some(batch)) = (member, &run.sealed[conn.codec as usize]) else {
+        let Some(batch) = &run.sealed[conn.codec as usize] else {
             return false;
         };
         if !conn.is_open() || !run.audience.includes(sub, &self.subs) {

@@ -1,6 +1,6 @@
 //! One topic: who subscribes, what the slow ones get, what is kept.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{ConnKey, SubKey, TopicKey, CODECS};
@@ -35,14 +35,17 @@ pub struct Member {
 
 #[derive(Debug)]
 pub struct Topic {
+    /// What its frames say.
     pub name: Arc<str>,
+    /// What it is published to: the name, but for a lane (`Hub::reseat`).
+    pub address: Arc<str>,
     pub policy: Policy,
     /// Subscribers in joining order. While a fan-out is under way nothing moves: one who leaves
     /// becomes a hole, so that nobody is skipped and nobody served twice.
     pub members: Vec<Member>,
     pub holes: usize,
-    /// Fan-outs queued or under way.
-    pub runs: u32,
+    /// Numbers of the runs that are queued or under way.
+    pub runs: VecDeque<u64>,
     /// Channels that are joining and hold the topic alive without being served yet.
     pub joining: u32,
     /// Members per codec: a codec nobody speaks is not encoded.
@@ -60,13 +63,14 @@ pub struct Topic {
 }
 
 impl Topic {
-    pub fn new(name: Arc<str>, policy: Policy, epoch: u64) -> Self {
+    pub fn new(name: Arc<str>, address: Arc<str>, policy: Policy, epoch: u64) -> Self {
         Self {
             name,
+            address,
             policy,
             members: Vec::new(),
             holes: 0,
-            runs: 0,
+            runs: VecDeque::new(),
             joining: 0,
             codecs: [0; CODECS],
             intercepting: 0,
@@ -91,7 +95,7 @@ impl Topic {
     /// True when nothing holds the topic: it can be forgotten.
     pub fn is_idle(&self) -> bool {
         self.subscribers() == 0
-            && self.runs == 0
+            && self.runs.is_empty()
             && self.joining == 0
             && self.history.as_ref().is_none_or(History::is_empty)
     }

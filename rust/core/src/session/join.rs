@@ -1,9 +1,10 @@
 //! From a client's wish to join to the answer, which may be long in coming.
 //!
 //! A join under way holds a place on its topic that is not served yet, so that the socket goes on:
-//! the client may send messages (the driver keeps them), leave, or join again. Whatever becomes of
-//! the join, no message is left without an answer, and a predecessor on the topic gets its
-//! `phx_close` behind the new join's answer, as the reference sends it.
+//! the client may send messages (the driver keeps them), leave, or join again. When the join comes
+//! to nothing, those messages are unmatched, as they would be behind a join decided at once. A
+//! predecessor on the topic gets its `phx_close` behind the new join's answer, as the reference
+//! sends it.
 
 use crate::hub::{ConnKey, SubKey};
 use crate::phoenix::Inbound;

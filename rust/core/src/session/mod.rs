@@ -182,11 +182,14 @@ impl<H> Sessions<H> {
             Body::Json(json) => (json, false),
             Body::Binary(data) => (data, true),
         };
-        let policy = if self.hub.topic_by_name(topic).is_some() {
-            Policy::default()
-        } else {
-            self.policy_of(topic)
+        let known = self.hub.topic_by_name(topic);
+        let known = known.map(|topic| topic.name.clone());
+        let policy = match known {
+            Some(_) => Policy::default(),
+            None => self.policy_of(topic),
         };
+        // A lane is published to by its address; its frames carry its topic's name.
+        let name = known.as_deref().unwrap_or(topic);
         self.hub.publish(&Publish {
             topic,
             event,
@@ -194,7 +197,11 @@ impl<H> Sessions<H> {
             binary,
             key,
             exclude,
-            encode: write::Broadcast { topic, event, body },
+            encode: write::Broadcast {
+                topic: name,
+                event,
+                body,
+            },
             policy,
         })
     }

@@ -260,6 +260,16 @@ fn row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal(ta
     assert_eq!(talk.sessions.counts.unmatched, 2);
 }
 
+fn row_17_a_message_without_ref_to_a_join_that_is_refused_is_unmatched_too(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.says(r#"["1",null,"room:1","tell",{}]"#);
+    talk.sessions.join_error(sub, b"{}").unwrap();
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"error","response":{}}]"#,
+        r#"[null,null,"room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+    ]);
+}
+
 fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut Talk) {
     let old = talk.joined(1, "room:1");
     talk.broadcast("room:1", "shout", "1");
@@ -391,6 +401,7 @@ in_every_dialect! {
 }
 
 in_both_text_dialects! {
+    row_17_a_message_without_ref_to_a_join_that_is_refused_is_unmatched_too,
     row_8_a_join_without_join_ref_is_answered_with_null_and_pushes_carry_its_ref,
     row_8_a_join_without_join_ref_takes_no_message_that_has_one,
     row_8_a_join_without_join_ref_ends_with_null,

@@ -1,0 +1,182 @@
+//! Lanes: several fan-outs behind one topic on the wire.
+
+use moda_core::hub::{Codec, Config, ConnKey, Delivery, Hub, Policy, Sink, SubKey, Topic};
+use moda_core::session::{Body, Kind, Route, Sessions, Verdict};
+
+const LANE: &str = "telemetry:metrics\u{0}250";
+const TOPIC: &str = "telemetry:metrics";
+
+struct Wire {
+    sessions: Sessions<()>,
+    mount: u16,
+}
+
+impl Wire {
+    fn new() -> Self {
+        let mut sessions = Sessions::new(Hub::new(Config::default(), 1));
+        let mount = sessions.add_mount(100, 1 << 20, 60_000);
+        let route = sessions.add_route(Route {
+            kind: Kind::Stream,
+            policy: Policy {
+                delivery: Delivery::Latest,
+                history: None,
+            },
+            intercepts: None,
+        });
+        for pattern in [TOPIC, "room:{n}"] {
+            sessions.expose(mount, pattern, route).expect("a pattern");
+        }
+        Self { sessions, mount }
+    }
+
+    fn connect(&mut self) -> ConnKey {
+        let codec = Codec::PhoenixV2;
+        self.sessions
+            .hub
+            .open(codec, self.mount, Sink::Transport, None)
+    }
+
+    fn send(&mut self, conn: ConnKey, frame: &str) -> Option<SubKey> {
+        match self
+            .sessions
+            .receive(conn, 1, true, false, frame.as_bytes())
+        {
+            Verdict::Join { sub, .. } => Some(sub),
+            _ => None,
+        }
+    }
+
+    fn join(&mut self, conn: ConnKey, topic: &str, lane: Option<&str>) {
+        let frame = format!(r#"["1","1","{topic}","phx_join",{{}}]"#);
+        let sub = self.send(conn, &frame).expect("a join");
+        if let Some(lane) = lane {
+            assert!(self.sessions.hub.reseat(sub, lane));
+        }
+        self.sessions
+            .join_ok(sub, Body::Json(b"{}"))
+            .expect("a reply");
+        self.said(conn);
+    }
+
+    fn publish(&mut self, address: &str, payload: &str) {
+        let body = Body::Json(payload.as_bytes());
+        self.sessions
+            .publish(address, "metric", body, None, SubKey::default());
+    }
+
+    /// What one connection was sent since the last call.
+    fn said(&mut self, to: ConnKey) -> String {
+        while self.sessions.hub.needs_flush() {
+            self.sessions.hub.flush();
+        }
+        let mut text = String::new();
+        let mut others = Vec::new();
+        while let Some((conn, bytes)) = self.sessions.hub.next_write() {
+            if conn == to {
+                text.push_str(&String::from_utf8_lossy(&bytes));
+            } else {
+                others.push((conn, bytes));
+            }
+            self.sessions.hub.resume(conn);
+        }
+        assert!(others.is_empty(), "somebody else was sent {others:?}");
+        text
+    }
+}
+
+#[test]
+fn a_lane_is_reached_by_its_address_alone_and_its_frames_name_the_topic() {
+    let mut wire = Wire::new();
+    let (slow, fast) = (wire.connect(), wire.connect());
+    wire.join(slow, TOPIC, None);
+    wire.join(fast, TOPIC, Some(LANE));
+
+    wire.publish(LANE, r#"{"n":1}"#);
+    assert!(wire
+        .said(fast)
+        .ends_with(r#"[null,null,"telemetry:metrics","metric",{"n":1}]"#));
+
+    wire.publish(TOPIC, r#"{"n":2}"#);
+    assert!(wire
+        .said(slow)
+        .ends_with(r#"[null,null,"telemetry:metrics","metric",{"n":2}]"#));
+    assert_eq!(
+        wire.sessions
+            .hub
+            .topic_by_name(LANE)
+            .map(Topic::subscribers),
+        Some(1)
+    );
+    assert_eq!(
+        wire.sessions
+            .hub
+            .topic_by_name(TOPIC)
+            .map(Topic::subscribers),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_subscriber_in_a_lane_leaves_and_joins_again_under_the_topics_name() {
+    let mut wire = Wire::new();
+    let conn = wire.connect();
+    wire.join(conn, TOPIC, Some(LANE));
+    wire.send(conn, r#"["1","2","telemetry:metrics","phx_leave",{}]"#);
+    let said = wire.said(conn);
+    assert!(
+        said.contains(r#"["1","2","telemetry:metrics","phx_reply""#),
+        "{said}"
+    );
+    assert!(
+        said.contains(r#"["1","1","telemetry:metrics","phx_close""#),
+        "{said}"
+    );
+    assert!(wire.sessions.hub.topic_by_name(LANE).is_none());
+
+    wire.join(conn, TOPIC, Some(LANE));
+    wire.join(conn, TOPIC, None);
+    assert!(wire.sessions.hub.topic_by_name(LANE).is_none());
+    wire.publish(TOPIC, r#"{"n":3}"#);
+    assert!(wire.said(conn).ends_with(r#"{"n":3}]"#));
+}
+
+#[test]
+fn a_lane_is_found_among_many_channels_of_a_connection() {
+    let mut wire = Wire::new();
+    let conn = wire.connect();
+    for n in 0..20 {
+        wire.join(conn, &format!("room:{n}"), None);
+    }
+    wire.join(conn, TOPIC, Some(LANE));
+    wire.send(conn, r#"["1","9","telemetry:metrics","phx_leave",{}]"#);
+    assert!(wire.said(conn).contains("phx_close"));
+    assert!(wire.sessions.hub.topic_by_name(LANE).is_none());
+}
+
+#[test]
+fn a_place_that_is_served_already_is_not_moved() {
+    let mut wire = Wire::new();
+    let conn = wire.connect();
+    let sub = wire
+        .send(conn, r#"["1","1","telemetry:metrics","phx_join",{}]"#)
+        .expect("a join");
+    wire.sessions
+        .join_ok(sub, Body::Json(b"{}"))
+        .expect("a reply");
+    wire.said(conn);
+    assert!(!wire.sessions.hub.reseat(sub, LANE));
+    wire.publish(TOPIC, r#"{"n":4}"#);
+    assert!(wire.said(conn).ends_with(r#"{"n":4}]"#));
+}
+
+#[test]
+fn a_client_cannot_join_a_lane_by_its_address() {
+    let mut wire = Wire::new();
+    let conn = wire.connect();
+    let refused = wire.send(
+        conn,
+        "[\"1\",\"1\",\"telemetry:metrics\\u0000250\",\"phx_join\",{}]",
+    );
+    assert!(refused.is_none());
+    assert!(wire.said(conn).contains("unmatched topic"));
+}

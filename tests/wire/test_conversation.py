@@ -1,0 +1,806 @@
+"""The life of one channel, with the engine replaced by a list of what it was told.
+
+What a client sees is in ``tests/conformance``; here is what it cannot see: which callback ran, in
+which order, with what, and that nothing is left running behind an end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from gateway import until
+from moda import Channel, Raw, Reject, Reply, Socket, Stop
+from moda.errors import NotJoinedError, ReplyError
+from moda.hub import Hub
+from moda.wire import conversation as module
+from moda.wire.conversation import Conversation, Rate
+
+SUB = 7
+
+
+class Engine:
+    """Stands where ``moda._core.Hub`` does; ``told`` is what the conversation told it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.admits = True
+        self.unencodable = False
+        self.intercepting: list[Conversation] | None = None
+
+    def join_ok(self, sub: int, response: bytes, binary: bool) -> bool:
+        self.told.append(("join_ok", response if binary else orjson.loads(response)))
+        if self.unencodable:
+            raise ValueError("the join reply does not fit a binary frame")
+        return self.admits
+
+    def join_error(self, sub: int, response: bytes) -> bool:
+        self.told.append(("join_error", orjson.loads(response)))
+        return True
+
+    def reply(self, sub: int, ref: str | None, status: str, response: bytes, binary: bool) -> bool:
+        self.told.append(("reply", ref, status, response if binary else orjson.loads(response)))
+        return True
+
+    def push(self, sub: int, event: str, payload: bytes, binary: bool) -> bool:
+        self.told.append(("push", event, payload if binary else orjson.loads(payload)))
+        return True
+
+    def end(self, sub: int, crash: bool) -> bool:
+        self.told.append(("end", "crash" if crash else "close"))
+        return True
+
+    def finish_leave(self, sub: int, ref: str) -> None:
+        self.told.append(("finish_leave", ref))
+
+    def publish(
+        self, topic: str, event: str, data: bytes, binary: bool, key: Any, exclude: int
+    ) -> Any:
+        self.told.append(("publish", topic, event, orjson.loads(data), key, exclude))
+        return self.intercepting
+
+
+class Talk:
+    """A channel under test and what the engine says to it."""
+
+    def __init__(self, channel: Channel, engine: Engine, **options: Any) -> None:
+        self.engine = engine
+        self.hub = Hub()
+        self.hub.core = engine  # type: ignore[assignment]
+        channel.topic, channel.params, channel.socket = "room:a", {"name": "a"}, Socket()
+        options.setdefault("check", None)
+        self.conversation = Conversation(self.hub, SUB, channel, **options)
+
+    @property
+    def told(self) -> list[tuple[Any, ...]]:
+        return self.engine.told
+
+    async def join(self, payload: Any = None) -> None:
+        """Joins and waits until the join's task has ended."""
+        self.begin(payload)
+        await self.idle()
+
+    def begin(self, payload: Any = None) -> None:
+        self.conversation.begin(orjson.dumps(payload), False)
+
+    def say(self, event: str, payload: Any = None, ref: str | None = '"2"') -> None:
+        binary = isinstance(payload, bytes)
+        data = payload if binary else orjson.dumps(payload)
+        self.conversation.deliver(event, data, binary, ref)
+
+    async def idle(self) -> None:
+        await until(lambda: self.conversation._task is None)
+        await self.hub.errands_done()
+
+
+@pytest.fixture
+def talk() -> Callable[..., Talk]:
+    def make(kind: type[Channel], **options: Any) -> Talk:
+        return Talk(kind(), Engine(), **options)
+
+    return make
+
+
+# -- join
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, {}),
+        ({"a": 1}, {"a": 1}),
+        ([1, None], [1, None]),
+        (False, False),
+        (0, 0),
+        ("", ""),
+        (b"\x00\xff", b"\x00\xff"),
+        (bytearray(b"ab"), b"ab"),
+        (Raw(b'{"raw": true}'), {"raw": True}),
+    ],
+)
+async def test_join_may_return_any_json_value_or_bytes(talk, answer, told):
+    class Room(Channel):
+        async def join(self, payload):
+            return answer
+
+    room = talk(Room)
+    await room.join()
+    assert room.told == [("join_ok", told)]
+
+
+async def test_join_gets_the_payload_decoded_or_as_bytes(talk):
+    seen: list[Any] = []
+
+    class Room(Channel):
+        async def join(self, payload):
+            seen.append(payload)
+
+    for payload in ({"a": [1]}, None, "text"):
+        await talk(Room).join(payload)
+    binary = talk(Room)
+    binary.conversation.begin(b"\x01\x02", True)
+    await binary.idle()
+    assert seen == [{"a": [1]}, None, "text", b"\x01\x02"]
+
+
+@pytest.mark.parametrize(
+    ("rejection", "told"),
+    [
+        (Reject(), {"reason": "rejected"}),
+        (Reject("full"), {"reason": "full"}),
+        (Reject({"reason": "full", "limit": 5}), {"reason": "full", "limit": 5}),
+        (Reject({"limit": 5}), {"limit": 5}),
+        (Reject({"reason": object()}), {"reason": "join crashed"}),
+    ],
+)
+async def test_a_reject_is_the_error_response_and_one_json_cannot_hold_is_a_crashed_join(
+    talk, rejection, told
+):
+    class Room(Channel):
+        async def join(self, payload):
+            raise rejection
+
+    room = talk(Room)
+    await room.join()
+    assert room.told == [("join_error", told)]
+
+
+@pytest.mark.parametrize("answer", [object(), {1: 2}, {"a": object()}])
+async def test_a_join_that_returns_what_json_cannot_hold_has_crashed(talk, answer):
+    class Room(Channel):
+        async def join(self, payload):
+            return answer
+
+    room = talk(Room)
+    await room.join()
+    assert room.told == [("join_error", {"reason": "join crashed"})]
+
+
+async def test_a_join_reply_that_does_not_fit_its_frame_ends_a_channel_that_never_was(talk):
+    gone: list[str] = []
+
+    class Room(Channel):
+        async def joined(self):
+            gone.append("joined")
+
+        async def leave(self, reason):
+            gone.append(reason)
+
+    room = talk(Room)
+    room.engine.unencodable = True
+    await room.join()
+    assert room.told == [("join_ok", {})]
+    assert gone == []
+
+
+async def test_a_join_whose_client_has_gone_meanwhile_runs_neither_joined_nor_leave(talk):
+    ran: list[str] = []
+
+    class Room(Channel):
+        async def joined(self):
+            ran.append("joined")
+
+        async def leave(self, reason):
+            ran.append(reason)
+
+    room = talk(Room)
+    room.engine.admits = False
+    await room.join()
+    assert (room.told, ran) == ([("join_ok", {})], [])
+
+
+@pytest.mark.parametrize("call", ["push", "reply", "stop"])
+async def test_nothing_may_overtake_the_join_reply_and_the_error_says_what_to_do(talk, call):
+    texts: list[str] = []
+
+    class Room(Channel):
+        async def join(self, payload):
+            calls = {
+                "push": lambda: self.push("e", {}),
+                "reply": lambda: self.reply('"1"', Reply()),
+                "stop": self.stop,
+            }
+            with pytest.raises(NotJoinedError) as caught:
+                calls[call]()
+            texts.append(str(caught.value))
+
+    room = talk(Room)
+    await room.join()
+    assert room.told == [("join_ok", {})]
+    assert texts == [
+        f"Room calls {call} before its join is decided; push in joined(), refuse by raising "
+        "Reject in join()"
+    ]
+
+
+async def test_a_join_that_awaits_something_cancelled_has_crashed(talk):
+    class Room(Channel):
+        async def join(self, payload):
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    room = talk(Room)
+    await room.join()
+    assert room.told == [("join_error", {"reason": "join crashed"})]
+
+
+async def test_a_join_that_is_overtaken_is_cancelled_and_answers_nothing(talk):
+    cancelled = asyncio.Event()
+
+    class Room(Channel):
+        async def join(self, payload):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+    room = talk(Room)
+    room.begin()
+    await asyncio.sleep(0)
+    room.conversation.ended("replaced")
+    await cancelled.wait()
+    await room.idle()
+    assert room.told == []
+
+
+async def test_work_spawned_by_a_refused_join_does_not_live_on(talk):
+    cancelled = asyncio.Event()
+
+    class Room(Channel):
+        async def join(self, payload):
+            self.spawn(self.work())
+            await asyncio.sleep(0)
+            raise Reject("full")
+
+        async def work(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+    room = talk(Room)
+    await room.join()
+    await cancelled.wait()
+    assert room.told == [("join_error", {"reason": "full"})]
+
+
+async def test_a_crash_of_spawned_work_while_joining_is_a_crashed_join(talk):
+    class Room(Channel):
+        async def join(self, payload):
+            self.spawn(self.work())
+            await asyncio.Event().wait()
+
+        async def work(self):
+            raise RuntimeError("a bug")
+
+    room = talk(Room)
+    await room.join()
+    assert room.told == [("join_error", {"reason": "join crashed"})]
+
+
+@pytest.mark.parametrize(
+    "outcome", ["accepted", "refused", "crashed", "overtaken", "gone", "unencodable"]
+)
+async def test_a_place_held_for_a_join_is_given_up_once_whatever_comes_of_it(talk, outcome):
+    given_up: list[bool] = []
+    started = asyncio.Event()
+
+    class Room(Channel):
+        async def join(self, payload):
+            started.set()
+            if outcome == "refused":
+                raise Reject
+            if outcome == "crashed":
+                raise RuntimeError("a bug")
+            if outcome == "overtaken":
+                await asyncio.Event().wait()
+
+    room = talk(Room, decided=lambda: given_up.append(True))
+    room.engine.admits = outcome != "gone"
+    room.engine.unencodable = outcome == "unencodable"
+    room.begin()
+    await started.wait()
+    if outcome == "overtaken":
+        room.conversation.ended("replaced")
+    await room.idle()
+    room.conversation.ended("closed")
+    assert given_up == [True]
+
+
+# -- messages
+
+
+async def test_an_idle_channel_has_no_task_and_no_inbox(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Reply("ok", payload)
+
+    room = talk(Room)
+    await room.join()
+    for n in range(3):
+        room.say("echo", {"n": n}, f'"{n}"')
+    await room.idle()
+    assert room.conversation._inbox is None
+    assert room.conversation._bytes == 0
+    assert room.told[1:] == [("reply", f'"{n}"', "ok", {"n": n}) for n in range(3)]
+
+
+@pytest.mark.parametrize("outcome", [{"ok": True}, True, "ok", ("ok", {}), Reply, Channel, 0])
+async def test_a_wrong_return_value_is_a_crash_whose_message_lists_every_legal_one(talk, outcome):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return outcome
+
+    room = talk(Room)
+    await room.join()
+    with capture_logs() as logs:
+        room.say("e")
+        await room.idle()
+    assert room.told[1:] == [("end", "crash")]
+    (entry,) = [log for log in logs if log["event"] == "channel.failed"]
+    assert entry["topic"] == "room:a"
+
+
+async def test_the_message_of_a_wrong_return_value(talk, monkeypatch):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return ("ok", payload)
+
+    caught: list[str] = []
+    monkeypatch.setattr(
+        Conversation, "_crash", lambda self: caught.append(repr(__import__("sys").exc_info()[1]))
+    )
+    room = talk(Room)
+    await room.join()
+    room.say("e", {"n": 1})
+    await room.idle()
+    (text,) = caught
+    for part in (
+        "ReturnError",
+        "Room.handle returned ('ok', {'n': 1})",
+        "None (no answer)",
+        "Reply(status, response)",
+        "Stop(reason, reply)",
+    ):
+        assert part in text
+
+
+async def test_the_default_handler_says_which_event_it_does_not_know(talk):
+    room = talk(Channel)
+    await room.join()
+    room.say("hello")
+    await room.idle()
+    assert room.told[1:] == [
+        ("reply", '"2"', "error", {"reason": "unknown event", "event": "hello"})
+    ]
+
+
+async def test_ref_is_the_handled_messages_and_asking_for_none_says_why(talk):
+    refs: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            try:
+                refs.append(self.ref)
+            except ReplyError as error:
+                refs.append(str(error))
+
+    room = talk(Room)
+    await room.join()
+    room.say("a", ref='"5"')
+    room.say("b", ref=None)
+    await room.idle()
+    assert refs == ['"5"', "this message carried no ref, so nobody waits for a reply to it"]
+
+
+async def test_a_reply_may_be_bytes_or_raw_json(talk):
+    answers = iter([Reply("ok", b"\x01"), Reply("ok", Raw(b'{"x":1}')), Reply("late", None)])
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return next(answers)
+
+    room = talk(Room)
+    await room.join()
+    for _ in range(3):
+        room.say("e")
+    await room.idle()
+    assert room.told[1:] == [
+        ("reply", '"2"', "ok", b"\x01"),
+        ("reply", '"2"', "ok", {"x": 1}),
+        ("reply", '"2"', "late", {}),
+    ]
+
+
+async def test_a_broadcast_names_the_channel_to_leave_out_and_the_key(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.broadcast("all", payload, key="k")
+            self.broadcast_from("others", payload)
+
+    room = talk(Room)
+    await room.join()
+    room.say("e", {"n": 1})
+    await room.idle()
+    assert room.told[1:] == [
+        ("publish", "room:a", "all", {"n": 1}, "k", 0),
+        ("publish", "room:a", "others", {"n": 1}, None, SUB),
+    ]
+
+
+async def test_a_message_that_breaks_its_schema_is_answered_and_never_handled(talk):
+    handled: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            handled.append(event)
+
+    def check(event: str, payload: Any) -> dict[str, Any] | None:
+        return {"reason": "invalid payload", "path": "/x"} if event == "bad" else None
+
+    room = talk(Room, check=check)
+    await room.join()
+    room.say("bad", {})
+    room.say("bad", {}, None)
+    room.say("good", {})
+    await room.idle()
+    assert handled == ["good"]
+    assert room.told[1:] == [("reply", '"2"', "error", {"reason": "invalid payload", "path": "/x"})]
+
+
+async def test_a_join_that_breaks_its_schema_is_refused_before_the_application_is_asked(talk):
+    asked: list[Any] = []
+
+    class Room(Channel):
+        async def join(self, payload):
+            asked.append(payload)
+
+    room = talk(Room, check=lambda event, payload: {"reason": event})
+    await room.join({"n": 1})
+    assert (room.told, asked) == ([("join_error", {"reason": "phx_join"})], [])
+
+
+async def test_json_that_python_cannot_hold_is_answered_and_the_channel_lives(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Reply("ok", payload)
+
+    room = talk(Room)
+    await room.join()
+    room.conversation.deliver("e", b'{"n":1e999}', False, '"2"')
+    room.conversation.deliver("e", b'{"n":1e999}', False, None)
+    room.say("e", 5)
+    await room.idle()
+    (_, ref, status, response), after = room.told[1:]
+    assert (ref, status, response["reason"]) == ('"2"', "error", "invalid payload")
+    assert after == ("reply", '"2"', "ok", 5)
+
+
+# -- bounds
+
+
+async def test_the_inbox_is_bounded_and_what_is_intercepted_counts(talk, monkeypatch):
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100)
+    gate = asyncio.Event()
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            await gate.wait()
+
+        async def outgoing(self, event, payload):
+            """Dropped."""
+
+    room = talk(Room)
+    await room.join()
+    room.say("first")
+    await asyncio.sleep(0)
+    room.conversation.outgoing("news", b'{"pad":"' + b"x" * 60 + b'"}', False)
+    room.say("second", "y" * 60, '"3"')
+    assert room.told[1:] == [("reply", '"3"', "error", {"reason": "busy"})]
+    gate.set()
+    await room.idle()
+    assert room.conversation._bytes == 0
+
+
+async def test_a_rate_admits_a_burst_of_its_count_and_then_one_per_interval(talk, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("moda.wire.conversation.time.monotonic", lambda: now)
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Reply("ok", payload)
+
+    room = talk(Room, rate=Rate(4, 2.0))
+    await room.join()
+
+    async def burst(count: int) -> int:
+        before = len(room.told)
+        for n in range(count):
+            room.say("e", n)
+        await room.idle()
+        return sum(told[2] == "ok" for told in room.told[before:])
+
+    assert await burst(6) == 4
+    assert room.told[1] == (
+        "reply",
+        '"2"',
+        "error",
+        {"reason": "rate limited", "limit": "4 in 2 s"},
+    )
+    now += 0.5
+    assert await burst(3) == 1
+    now += 100.0
+    assert await burst(9) == 4
+    room.say("e", 1, None)
+    assert room.told[-1][2] == "error"
+
+
+# -- ends
+
+
+async def test_a_leave_of_an_idle_channel_needs_no_task(talk):
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    await room.join()
+    room.conversation.leaving('"9"')
+    assert room.told[1:] == [("finish_leave", '"9"')]
+    await room.idle()
+    assert reasons == ["left"]
+
+
+async def test_callbacks_run_one_at_a_time_the_last_one_too(talk):
+    order: list[str] = []
+    started = asyncio.Event()
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.spawn(self.beside())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                order.append("handler has cleaned up")
+
+        async def beside(self):
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                order.append("spawned work has cleaned up")
+
+        async def leave(self, reason):
+            order.append(f"leave {reason}")
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await started.wait()
+    room.conversation.ended("closed")
+    await room.idle()
+    assert sorted(order[:2]) == ["handler has cleaned up", "spawned work has cleaned up"]
+    assert order[2:] == ["leave closed"]
+
+
+async def test_leave_runs_although_a_handler_will_not_be_cancelled(talk, monkeypatch):
+    monkeypatch.setattr(module, "GOODBYE_SECONDS", 0.01)
+    release = asyncio.Event()
+    started = asyncio.Event()
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            while not release.is_set():
+                started.set()
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await started.wait()
+    room.conversation.ended("closed")
+    await room.hub.errands_done()
+    assert reasons == ["closed"]
+    release.set()
+    await room.idle()
+
+
+async def test_a_channel_ends_once_for_many_reasons(talk):
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.stop("normal", Reply("ok", {"bye": True}))
+            self.stop("again")
+            self.push("too late", {})
+            raise RuntimeError("and a crash on top")
+
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await room.idle()
+    room.conversation.ended("closed")
+    await room.idle()
+    assert room.told[1:3] == [("reply", '"2"', "ok", {"bye": True}), ("end", "close")]
+    assert [told for told in room.told if told[0] == "end"] == [("end", "close")]
+    assert reasons == ["normal"]
+
+
+async def test_a_returned_stop_replies_only_if_somebody_waits(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Stop("moved", Reply("ok", {"to": "b"}))
+
+    for ref, replies in (('"2"', [("reply", '"2"', "ok", {"to": "b"})]), (None, [])):
+        room = talk(Room)
+        await room.join()
+        room.say("e", None, ref)
+        await room.idle()
+        assert room.told[1:] == [*replies, ("end", "crash")]
+
+
+async def test_work_spawned_after_the_end_never_starts(talk):
+    ran: list[bool] = []
+
+    class Room(Channel):
+        async def leave(self, reason):
+            self.spawn(self.work())
+
+        async def work(self):
+            ran.append(True)
+
+    room = talk(Room)
+    await room.join()
+    room.conversation.ended("closed")
+    await room.idle()
+    await asyncio.sleep(0)
+    assert ran == []
+
+
+async def test_spawned_work_that_awaits_something_cancelled_has_crashed(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.spawn(self.work())
+
+        async def work(self):
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await until(lambda: ("end", "crash") in room.told)
+    await room.idle()
+
+
+async def test_spawned_work_that_returns_ends_nothing(talk):
+    done = asyncio.Event()
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            if event == "go":
+                self.spawn(self.work())
+            return Reply()
+
+        async def work(self):
+            done.set()
+
+    room = talk(Room)
+    await room.join()
+    room.say("go")
+    await done.wait()
+    room.say("still there")
+    await room.idle()
+    assert room.told[1:] == [("reply", '"2"', "ok", {})] * 2
+    assert not room.conversation._spawned
+
+
+async def test_a_reader_found_too_slow_by_the_channels_own_push_stops_the_pushing(talk):
+    """The engine ends the channel inside the very call that fills the last byte of the budget."""
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def joined(self):
+            while True:
+                self.push("drop", {})
+                await asyncio.sleep(0)
+
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    pushes = iter(range(3))
+
+    def push(*_: Any) -> bool:
+        if next(pushes, None) is None:
+            room.conversation.ended("closed")
+        return True
+
+    room.engine.push = push  # type: ignore[method-assign]
+    await room.join()
+    assert reasons == ["closed"]
+
+
+@pytest.mark.parametrize("where", ["join", "joined", "handle", "outgoing", "leave", "spawn"])
+async def test_a_crash_anywhere_is_logged_with_its_topic(talk, where):
+    class Room(Channel):
+        async def join(self, payload):
+            self.crash("join")
+
+        async def joined(self):
+            self.crash("joined")
+
+        async def handle(self, event, payload):
+            if where == "spawn":
+                self.spawn(self.work())
+            self.crash("handle")
+
+        async def outgoing(self, event, payload):
+            self.crash("outgoing")
+
+        async def leave(self, reason):
+            self.crash("leave")
+
+        async def work(self):
+            self.crash("spawn")
+
+        def crash(self, here):
+            if here == where:
+                raise RuntimeError("told to")
+
+    room = talk(Room)
+    with capture_logs() as logs:
+        await room.join()
+        if where not in ("join", "joined"):
+            room.say("e")
+            room.conversation.outgoing("news", b"{}", False)
+            await room.idle()
+            room.conversation.ended("closed")
+        await room.idle()
+    expected = {"join": "channel.join.failed", "leave": "channel.leave.failed"}
+    assert [(log["event"], log["topic"]) for log in logs] == [
+        (expected.get(where, "channel.failed"), "room:a")
+    ]
+    ends = [told for told in room.told if told[0] in ("end", "join_error")]
+    assert len(ends) == (0 if where == "leave" else 1)
