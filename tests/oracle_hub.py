@@ -173,7 +173,9 @@ class OracleHub:
             self.ended.append((old, "replaced"))
         if old.state != "joining":
             return old.join_ref
-        self._reply(client, old.join_ref, old.reference, topic, "error", b'{"reason":"joined again"}')
+        self._reply(
+            client, old.join_ref, old.reference, topic, "error", b'{"reason":"joined again"}'
+        )
         self._disown(old)
         return old.owed_close
 

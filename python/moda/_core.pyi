@@ -14,8 +14,8 @@ class Hub:
     """Connections, topics, subscriptions, and the Phoenix conversation on each connection.
 
     ``epoch`` names this life of all offsets. ``outbox_bytes`` may wait for one connection whose
-    topic delivers ``every``; over it the connection is closed with 1013. ``log_bytes`` may be
-    published before the loop's turn ends; over it a publish serves its subscribers itself.
+    topic delivers ``every`` (1 MiB); over it the connection is closed with 1013. ``log_bytes`` may be
+    published before the loop's turn ends (64 MiB); over it a publish serves its subscribers itself.
     ``slice_us`` is how long one slice of fan-out keeps the loop. ``close_grace_ms`` is how long a
     client may take to answer a close before it is cut.
     """
@@ -24,8 +24,8 @@ class Hub:
         cls,
         *,
         epoch: int,
-        outbox_bytes: int = 1048576,
-        log_bytes: int = 67108864,
+        outbox_bytes: int = ...,
+        log_bytes: int = ...,
         slice_us: int = 2000,
         close_grace_ms: int = 5000,
     ) -> Hub: ...
@@ -52,10 +52,10 @@ class Hub:
         delivery: str,
         history_size: int = 0,
         history_ttl_ms: int = 0,
-        history_bytes: int = 16777216,
+        history_bytes: int = ...,
         intercept: Sequence[str] = ...,
     ) -> int:
-        """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise)."""
+        """Adds a route. ``history_bytes`` bounds one topic's ring (16 MiB). ``delivery`` is every, latest or drop (ValueError otherwise)."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
         """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""
 

@@ -81,7 +81,9 @@ class Handle:
 class Driver:
     """A hub with its surroundings. ``asked`` is what the last frame asked, ``streams`` the routes without handles."""
 
-    def __init__(self, *, slice_us: int = 0, log_bytes: int = 64 << 20, outbox_bytes: int = 64 << 20):
+    def __init__(
+        self, *, slice_us: int = 0, log_bytes: int = 64 << 20, outbox_bytes: int = 64 << 20
+    ):
         self.hub = Hub(epoch=7, slice_us=slice_us, log_bytes=log_bytes, outbox_bytes=outbox_bytes)
         self.streams: set[int] = set()
         self.asked: list[Asked] = []

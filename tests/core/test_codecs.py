@@ -25,10 +25,20 @@ GOLDEN = [
 
 Decoded = tuple[str, str, str | None, str, str, bytes, bool]
 
-words = st.text(max_size=12) | st.sampled_from(["", "1", "room:1", "phx_join", "ü\"\\\n\x00", "\U0001f600"])
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words
+words = st.text(max_size=12) | st.sampled_from(
+    ["", "1", "room:1", "phx_join", 'ü"\\\n\x00', "\U0001f600"]
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | words
+)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=6
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -76,7 +86,9 @@ def broken(draw: st.DrawFn, frames: st.SearchStrategy[bytes]) -> bytes:
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(frame)))
         cut = draw(st.integers(0, 4))
-        frame[at : at + cut] = draw(st.binary(max_size=3) | st.sampled_from([b'"', b"[", b"\\", b"\xff", b","]))
+        frame[at : at + cut] = draw(
+            st.binary(max_size=3) | st.sampled_from([b'"', b"[", b"\\", b"\xff", b","])
+        )
     return bytes(frame)
 
 
@@ -125,7 +137,11 @@ def test_binary_is_decoded_or_refused_as_the_oracle_says(frame: bytes) -> None:
 
 
 refs = st.sampled_from(["null", "1", '"1"', '""', '"ü"', "12.5"]) | words.map(oracle.quote)
-lengthy = words | st.integers(250, 260).map(lambda n: "x" * n) | st.integers(126, 129).map(lambda n: "ü" * n)
+lengthy = (
+    words
+    | st.integers(250, 260).map(lambda n: "x" * n)
+    | st.integers(126, 129).map(lambda n: "ü" * n)
+)
 payloads = st.binary(max_size=20)
 json_texts = values.map(lambda value: json.dumps(value).encode())
 
@@ -136,8 +152,12 @@ def test_text_frames_are_written_as_the_oracle_writes_them(
 ) -> None:
     pushed = _core.encode_text_push(ref, topic, event, payload)
     assert pushed == oracle.text_push(ref, topic, event, payload)
-    assert _core.encode_text_broadcast(topic, event, payload) == oracle.text_broadcast(topic, event, payload)
-    assert _core.encode_v1_broadcast(topic, event, payload) == oracle.v1_broadcast(topic, event, payload)
+    assert _core.encode_text_broadcast(topic, event, payload) == oracle.text_broadcast(
+        topic, event, payload
+    )
+    assert _core.encode_v1_broadcast(topic, event, payload) == oracle.v1_broadcast(
+        topic, event, payload
+    )
 
 
 @given(refs, refs, words.map(oracle.quote), words, json_texts)
@@ -185,3 +205,31 @@ def test_an_integer_written_is_the_integer_read(value: int) -> None:
     written = _core.write_varuint(value)
     assert written == oracle.write_varuint(value)
     assert _core.read_varuint(written + b"tail") == (value, len(written))
+
+
+upstream = st.dictionaries(
+    st.sampled_from(["stream", "data", "e", "E", "s", "result", "id", "code", "msg", "error"]),
+    values | st.dictionaries(st.sampled_from(["e", "E", "s", "code", "msg"]), values, max_size=4),
+    max_size=5,
+).map(lambda found: json.dumps(found).encode())
+
+
+@given(upstream | broken(upstream) | st.binary(max_size=20))
+@example(b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"s":"BTCUSDT"}}')
+@example(b'{"result":null,"id":1}')
+@example(b'{"error":{"code":2,"msg":"no"},"id":null}')
+def test_upstream_frames_are_unwrapped_as_the_oracle_unwraps_them(frame: bytes) -> None:
+    try:
+        found = oracle.unwrap_combined(frame)
+    except oracle.Refused as refused:
+        with pytest.raises(ValueError, match=f"^{refused.label}$"):
+            _core.unwrap_combined(frame)
+        return
+    match found:
+        case oracle.Event():
+            expected = (found.kind or "", found.data, found.symbol, found.time)
+        case oracle.Answer():
+            expected = ("answer", found.result.encode(), None, None)
+        case oracle.Refusal():
+            expected = ("refusal", found.message.encode(), None, None)
+    assert _core.unwrap_combined(frame) == expected

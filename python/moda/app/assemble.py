@@ -40,6 +40,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
             tokens=settings.token_rule(),
         ),
         servers=_servers(settings),
+        document=settings.asyncapi,
     )
     latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
     collectors: list[Collector] = [counts]

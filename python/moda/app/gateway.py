@@ -251,13 +251,16 @@ class Gateway:
         limits: Hub | None = None,
         sockets: MountOptions | None = None,
         servers: Sequence[documents.Server] = (),
+        document: str | os.PathLike[str] | None = None,
     ) -> None:
         """Applies the operator's settings where the application said nothing.
 
         ``limits`` is the hub to use, ``sockets`` the default socket's rules, ``servers`` how the
-        served AsyncAPI document names this gateway.
+        served AsyncAPI document names this gateway, ``document`` an AsyncAPI document to obey.
         """
         self._servers = servers
+        if self._asyncapi is None:
+            self._asyncapi = document
         if limits is not None:
             self.hub = limits
         if sockets is None:

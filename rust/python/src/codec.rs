@@ -186,16 +186,24 @@ pub fn unwrap_combined<'py>(py: Python<'py>, frame: &[u8]) -> PyResult<Unwrapped
         feed::unwrap_combined(frame).map_err(|error| PyValueError::new_err(error.as_str()))?;
     Ok(match combined {
         Combined::Event(event) => (
-            event.kind.map_or_else(String::new, |kind| kind.into_owned()),
+            event
+                .kind
+                .map_or_else(String::new, |kind| kind.into_owned()),
             PyBytes::new(py, event.data),
             event.symbol.map(|symbol| symbol.into_owned()),
             event.time,
         ),
-        Combined::Answer { result, .. } => {
-            ("answer".into(), PyBytes::new(py, result.as_bytes()), None, None)
-        }
-        Combined::Refusal { message, .. } => {
-            ("refusal".into(), PyBytes::new(py, message.as_bytes()), None, None)
-        }
+        Combined::Answer { result, .. } => (
+            "answer".into(),
+            PyBytes::new(py, result.as_bytes()),
+            None,
+            None,
+        ),
+        Combined::Refusal { message, .. } => (
+            "refusal".into(),
+            PyBytes::new(py, message.as_bytes()),
+            None,
+            None,
+        ),
     })
 }

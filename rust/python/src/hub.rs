@@ -42,7 +42,13 @@ pub struct Hub {
 enum Call {
     Nothing,
     Join(Py<PyAny>, JoinArgs),
-    Message(Py<PyAny>, Py<PyString>, Py<PyBytes>, bool, Option<Py<PyString>>),
+    Message(
+        Py<PyAny>,
+        Py<PyString>,
+        Py<PyBytes>,
+        bool,
+        Option<Py<PyString>>,
+    ),
     Leave(Py<PyAny>, Py<PyString>),
 }
 
@@ -108,9 +114,7 @@ impl Hub {
         let call = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let verdict = hub
-                .sessions
-                .receive(conn_key(conn), op, fin, rsv, payload);
+            let verdict = hub.sessions.receive(conn_key(conn), op, fin, rsv, payload);
             hub.call_for(py, verdict)
         };
         match call {
@@ -163,10 +167,9 @@ impl Hub {
                     .sub(sub)
                     .and_then(|sub| sub.seat.handle.as_ref());
                 match handle {
-                    Some(handle) => Call::Leave(
-                        handle.clone_ref(py),
-                        PyString::new(py, &reference).unbind(),
-                    ),
+                    Some(handle) => {
+                        Call::Leave(handle.clone_ref(py), PyString::new(py, &reference).unbind())
+                    }
                     None => Call::Nothing,
                 }
             }
@@ -273,8 +276,7 @@ impl Hub {
                 }
                 let schedule = !hub.scheduled && hub.sessions.hub.needs_flush();
                 let driver = hub.driver.as_ref().filter(|_| schedule);
-                let schedule =
-                    driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
+                let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
                 (ended, complaints, writes, actions, schedule)
             };
@@ -474,13 +476,7 @@ impl Hub {
         Self::settle(slf)
     }
 
-    fn frame(
-        slf: &Bound<'_, Self>,
-        conn: u64,
-        op: u8,
-        fin: bool,
-        payload: &[u8],
-    ) -> PyResult<()> {
+    fn frame(slf: &Bound<'_, Self>, conn: u64, op: u8, fin: bool, payload: &[u8]) -> PyResult<()> {
         Self::receive(slf, conn, op, fin, false, payload)
     }
 
@@ -534,10 +530,10 @@ impl Hub {
         payload: &[u8],
         binary: bool,
     ) -> PyResult<bool> {
-        let outcome = slf
-            .try_borrow_mut()?
-            .sessions
-            .push(sub_key(sub), event, body(payload, binary));
+        let outcome =
+            slf.try_borrow_mut()?
+                .sessions
+                .push(sub_key(sub), event, body(payload, binary));
         Self::settle(slf)?;
         sent(outcome, "the push")
     }
@@ -578,13 +574,9 @@ impl Hub {
         let handles = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let subs = hub.sessions.publish(
-                topic,
-                event,
-                body(payload, binary),
-                key,
-                sub_key(exclude),
-            );
+            let subs =
+                hub.sessions
+                    .publish(topic, event, body(payload, binary), key, sub_key(exclude));
             let handle = |sub| hub.sessions.hub.sub(sub)?.seat.handle.as_ref();
             let handles: Vec<_> = subs
                 .into_iter()
@@ -632,8 +624,7 @@ impl Hub {
             let open = |conn: &ConnKey| engine.conn(*conn).is_some_and(|c| c.is_open());
             let conns: Vec<_> = engine.connection_keys().filter(open).take(most).collect();
             for conn in &conns {
-                hub.sessions
-                    .close(*conn, code, reason, "shutdown", false);
+                hub.sessions.close(*conn, code, reason, "shutdown", false);
             }
             conns.len()
         };
@@ -788,4 +779,3 @@ impl Hub {
         self.peers.clear();
     }
 }
-

@@ -1,0 +1,308 @@
+"""The engine, driven through its binding, against the oracle: any conversation, in any order.
+
+Both are told the same: frames of clients, decisions of a driver, broadcasts, losses. The engine's
+bytes go through transports that stall now and then and leave in slices. In the end every client has
+what the oracle owes it, in that order, and the driver was asked the same questions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import oracle
+from core.driver import Driver, Handle, Transport
+from oracle import BINARY, CLOSE, CONTINUATION, PING, TEXT
+from oracle_hub import Asked, Channel, Client, Frame, OracleHub, Outcome, Route
+
+ROUTES = [
+    Route("room:"),
+    Route("news:", stream=True),
+    Route("guarded:", intercept=frozenset({"secret"})),
+]
+TOPICS = ["room:1", "room:2", "room:é", "news:1", "guarded:1"]
+CAP = 3
+MAX_MESSAGE = 500
+
+some = st.integers(0, 40)
+refs = st.sampled_from(['"1"'] * 4 + ['"2"', '"3"', "null", "1"])
+named = st.sampled_from(TOPICS * 2 + ["room:1"] * 4 + ["nowhere", "phoenix"])
+events = st.sampled_from(
+    ["phx_join", "ask"] * 5 + ["phx_leave"] * 2 + ["heartbeat", "phx_reply", "é"]
+)
+bodies = st.sampled_from([b"{}", b'{"a":[1,"\xc3\xbc"]}', b"null"])
+data = bodies | st.binary(max_size=4)
+bad = st.sampled_from([b"", b"[]", b"{}", b"\xff", b"[1,2,3,4,5]", b"x" * (MAX_MESSAGE + 1)])
+yes_or_no = st.booleans()
+
+# How often each step is taken, and with what; a step is a method of `Pair`.
+STEPS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
+    "say": (30, (some, refs, refs, named, events, data, yes_or_no, some)),
+    "join_ok": (12, (some, data, yes_or_no)),
+    "publish": (
+        12,
+        (named, st.sampled_from(["shout", "secret"]), data, yes_or_no, st.none() | some),
+    ),
+    "slice": (12, ()),
+    "reply": (4, (some, st.none() | refs, st.sampled_from(["ok", "é"]), data, yes_or_no)),
+    "push": (4, (some, st.sampled_from(["e", "é", "x" * 256]), data, yes_or_no)),
+    "finish_leave": (3, (some, refs)),
+    "stall": (3, (some,)),
+    "read": (3, (some,)),
+    "open": (2, (yes_or_no,)),
+    "join_error": (2, (some, bodies)),
+    "end": (2, (some, yes_or_no)),
+    "ping": (2, (some, st.binary(max_size=3))),
+    "garbage": (1, (some, st.sampled_from([TEXT, BINARY, CLOSE, CONTINUATION]), bad)),
+    "close": (1, (some,)),
+    "lost": (1, (some,)),
+}
+WHAT = [what for what, (weight, _) in STEPS.items() for _ in range(weight)]
+
+
+@st.composite
+def step(draw: st.DrawFn) -> tuple[Any, ...]:
+    what = draw(st.sampled_from(WHAT))
+    return (what, *(draw(argument) for argument in STEPS[what][1]))
+
+
+conversations = st.lists(step(), min_size=20, max_size=120)
+
+
+def json_or(payload: bytes, binary: bool) -> bytes:
+    """A payload that is legal for its kind."""
+    if binary or payload in (b"{}", b"null") or payload.startswith(b'{"a"'):
+        return payload
+    return b"[]"
+
+
+class Pair:
+    """The engine and the oracle, side by side."""
+
+    def __init__(self, log_bytes: int) -> None:
+        self.driver = Driver(log_bytes=log_bytes)
+        hub = self.hub = self.driver.hub
+        mount = hub.mount(max_channels=CAP, max_message=MAX_MESSAGE, idle_ms=0)
+        for route in ROUTES:
+            number = hub.route(
+                stream=route.stream, delivery="every", intercept=sorted(route.intercept)
+            )
+            hub.expose(mount, route.prefix + "*", number)
+            if route.stream:
+                self.driver.streams.add(number)
+        self.mount = mount
+        self.oracle = OracleHub(ROUTES, CAP, MAX_MESSAGE)
+        self.clients: list[tuple[int, Transport, Client]] = []
+        self.channels: list[tuple[Handle, Channel]] = []
+        self.open(False)
+        self.open(False)
+        self.open(True)
+
+    def open(self, v1: bool) -> None:
+        conn, transport = self.driver.open(self.mount, v1=v1)
+        self.clients.append((conn, transport, self.oracle.open(v1)))
+
+    def client(self, pick: int) -> tuple[int, Transport, Client]:
+        return self.clients[pick % len(self.clients)]
+
+    def channel(self, pick: int) -> tuple[Handle, Channel] | None:
+        return self.channels[pick % len(self.channels)] if self.channels else None
+
+    # -- steps
+
+    def say(
+        self,
+        pick: int,
+        join_ref: str,
+        reference: str,
+        topic: str,
+        event: str,
+        payload: bytes,
+        binary: bool,
+        cut: int,
+    ) -> None:
+        client = self.client(pick)[2]
+        names = [join_ref, reference, oracle.quote(topic), oracle.quote(event)]
+        if client.v1:
+            keys = ["join_ref", "ref", "topic", "event"]
+            members = [f'"{key}":{name}' for key, name in zip(keys, names, strict=True)]
+            head = "{" + ",".join(members) + ',"payload":'
+            op, frame = TEXT, head.encode() + json_or(payload, False) + b"}"
+        elif binary:
+            texts = [name.strip('"').encode() for name in names]
+            lengths = bytes(len(text) for text in texts)
+            op, frame = BINARY, b"\0" + lengths + b"".join(texts) + payload
+        else:
+            op, frame = TEXT, f"[{','.join(names)},".encode() + json_or(payload, False) + b"]"
+        if 0 < cut < len(frame) and cut % 5 == 0:
+            self.frame(pick, op, False, frame[:cut])
+            op, frame = CONTINUATION, frame[cut:]
+        self.frame(pick, op, True, frame)
+
+    def ping(self, pick: int, payload: bytes) -> None:
+        self.frame(pick, PING, True, payload)
+
+    def garbage(self, pick: int, op: int, payload: bytes) -> None:
+        self.frame(pick, op, True, payload)
+
+    def frame(self, pick: int, op: int, fin: bool, payload: bytes) -> None:
+        conn, _, client = self.client(pick)
+        self.hub.frame(conn, op, fin, payload)
+        asked = self.oracle.frame(client, op, fin, payload)
+        self.same_question(asked)
+
+    def same_question(self, expected: Asked | None) -> None:
+        asked, self.driver.asked = self.driver.asked, []
+        if expected is None:
+            assert asked == []
+            return
+        [(what, handle, event, payload, binary, reference)] = asked
+        assert what == expected.what
+        assert (payload, binary) == (expected.payload, expected.binary)
+        if what == "join":
+            assert event == expected.channel.topic
+            expected.channel.handled = not expected.channel.route.stream
+            self.channels.append((handle, expected.channel))
+        else:
+            assert (event, reference) == (expected.event, expected.reference)
+            assert (handle, expected.channel) in self.channels
+
+    def outcome(self, call: Any, expected: Outcome) -> None:
+        if expected == "unencodable":
+            with pytest.raises(ValueError, match="does not fit a binary frame"):
+                call()
+        else:
+            assert call() is (expected == "sent")
+
+    def join_ok(self, pick: int, payload: bytes, binary: bool) -> None:
+        for handle, channel in self.channels[pick % 3 :: 3]:
+            body = json_or(payload, binary)
+            expected = self.oracle.join_ok(channel, body, binary)
+            self.outcome(lambda h=handle, b=body: self.hub.join_ok(h.sub, b, binary), expected)
+
+    def join_error(self, pick: int, payload: bytes) -> None:
+        if found := self.channel(pick):
+            handle, channel = found
+            expected = self.oracle.join_error(channel, payload)
+            assert self.hub.join_error(handle.sub, payload) is (expected == "sent")
+
+    def reply(self, pick: int, ref: str | None, status: str, payload: bytes, binary: bool) -> None:
+        if found := self.channel(pick):
+            handle, channel = found
+            body = json_or(payload, binary)
+            expected = self.oracle.reply(channel, ref, status, body, binary)
+            self.outcome(lambda: self.hub.reply(handle.sub, ref, status, body, binary), expected)
+
+    def push(self, pick: int, event: str, payload: bytes, binary: bool) -> None:
+        if found := self.channel(pick):
+            handle, channel = found
+            body = json_or(payload, binary)
+            expected = self.oracle.push(channel, event, body, binary)
+            self.outcome(lambda: self.hub.push(handle.sub, event, body, binary), expected)
+
+    def finish_leave(self, pick: int, reference: str) -> None:
+        if found := self.channel(pick):
+            handle, channel = found
+            self.oracle.finish_leave(channel, reference)
+            self.hub.finish_leave(handle.sub, reference)
+
+    def end(self, pick: int, crash: bool) -> None:
+        if found := self.channel(pick):
+            handle, channel = found
+            expected = self.oracle.end(channel, crash)
+            assert self.hub.end(handle.sub, crash) is expected
+
+    def publish(
+        self, topic: str, event: str, payload: bytes, binary: bool, pick: int | None
+    ) -> None:
+        found = None if pick is None else self.channel(pick)
+        body = json_or(payload, binary)
+        exclude = found[1] if found else None
+        sub = found[0].sub if found else 0
+        expected = self.oracle.publish(topic, event, body, binary, exclude)
+        asked = self.hub.publish(topic, event, body, binary, None, sub) or []
+        handles = [handle for handle, channel in self.channels if channel in expected]
+        assert sorted(handle.sub for handle in asked) == sorted(handle.sub for handle in handles)
+
+    def close(self, pick: int) -> None:
+        conn, _, client = self.client(pick)
+        self.oracle.close(client, 1001, "bye")
+        self.hub.close(conn, 1001, "bye")
+
+    def lost(self, pick: int) -> None:
+        if len(self.clients) > 1:
+            conn, transport, client = self.clients.pop(pick % len(self.clients))
+            self.oracle.lost(client)
+            self.oracle.clients.remove(client)
+            self.hub.lost(conn)
+            self.hears_the_beginning(transport, client)
+
+    def stall(self, pick: int) -> None:
+        self.client(pick)[1].stuck = True
+
+    def read(self, pick: int) -> None:
+        conn, transport, _ = self.client(pick)
+        transport.stuck = False
+        transport.let_go()
+        self.hub.resume(conn)
+
+    def slice(self) -> None:
+        self.driver.slice()
+
+    # -- comparisons
+
+    def same_ends(self) -> None:
+        pairs = {id(handle): channel for handle, channel in self.channels}
+        ended = [(pairs[id(handle)], why) for handle, why in self.driver.ended]
+        assert ended == self.oracle.ended
+
+    def same_complaints(self) -> None:
+        codes = [code for _, code, _ in self.driver.complaints]
+        assert codes == [code for _, code, _ in self.oracle.complaints]
+
+    @staticmethod
+    def apart(frames: list[Frame], client: Client) -> tuple[list[Frame], list[Frame]]:
+        """What may overtake broadcasts, and the rest. The words of a close are the engine's own."""
+        aside = [frame for frame in frames if frame in client.aside]
+        said = [frame for frame in frames if frame not in client.aside]
+        return aside, [(op, data[:2] if op == CLOSE else data) for op, data in said]
+
+    def hears_the_beginning(self, transport: Transport, client: Client) -> None:
+        aside, said = self.apart(transport.frames(), client)
+        owed_aside, owed = self.apart(client.aside + client.said, client)
+        assert said == owed[: len(said)]
+        assert aside == owed_aside[: len(aside)]
+
+    def finish(self) -> None:
+        for pick in range(len(self.clients)):
+            self.read(pick)
+        self.driver.turn()
+        for _, transport, client in self.clients:
+            aside, said = self.apart(transport.frames(), client)
+            owed_aside, owed = self.apart(client.aside + client.said, client)
+            assert said == owed
+            assert aside == owed_aside
+        self.same_ends()
+        self.same_complaints()
+        stats = self.hub.stats()
+        assert stats["outbox_bytes"] == 0
+        assert stats["channels"] == sum(len(client.channels) for client in self.oracle.clients)
+        for conn, _, _ in self.clients:
+            self.hub.lost(conn)
+        self.driver.turn()
+        stats = self.hub.stats()
+        assert (stats["connections"], stats["channels"], stats["topics"]) == (0, 0, 0)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(conversations, st.sampled_from([64 << 20, 200, 0]))
+def test_any_conversation_goes_as_the_oracle_says(
+    conversation: list[tuple[Any, ...]], log_bytes: int
+) -> None:
+    pair = Pair(log_bytes)
+    for what, *arguments in conversation:
+        getattr(pair, what)(*arguments)
+    pair.finish()
