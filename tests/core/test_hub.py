@@ -97,9 +97,12 @@ class Pair:
         self.oracle = OracleHub(ROUTES, CAP, MAX_MESSAGE)
         self.clients: list[tuple[int, Transport, Client]] = []
         self.channels: list[tuple[Handle, Channel]] = []
-        self.open(False)
-        self.open(False)
-        self.open(True)
+        for pick, v1 in enumerate([False, False, True]):
+            self.open(v1)
+            for topic in ("room:1", "guarded:1"):
+                self.say(pick, '"1"', '"1"', topic, "phx_join", b"{}", False, 0)
+        for pick in range(3):
+            self.join_ok(pick, b"{}", False)
 
     def open(self, v1: bool) -> None:
         conn, transport = self.driver.open(self.mount, v1=v1)

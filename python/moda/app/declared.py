@@ -7,6 +7,7 @@ address, or by one of the two here: clients may publish to it (a relay), or only
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
 from moda.message import Raw, Reply
 
-__all__ = ["checker", "key_finder", "load_handler", "served_by_document"]
+__all__ = ["checker", "key_finder", "load_handler", "served_by_document", "serving"]
 
 Check = Callable[[str, Any], dict[str, Any] | None]
 KeyFinder = Callable[[str, Any], str | None]
@@ -74,6 +75,39 @@ def load_handler(path: str, address: str) -> type[Channel] | Stream:
     if isinstance(found, Stream) or (isinstance(found, type) and issubclass(found, Channel)):
         return found
     raise ConfigurationError(f"{where} is {found!r}; it takes a Channel or Stream class")
+
+
+def serving(pattern: str, serves: Any) -> type[Channel] | Stream:
+    """What ``channel(pattern)`` was given, as a Channel class or a Stream object.
+
+    ConfigurationError for anything else, and for the two mistakes that would otherwise show with
+    the first client: a callback without ``async``, and ``intercept`` as one string.
+    """
+    if isinstance(serves, type) and issubclass(serves, Stream):
+        serves = serves()
+    if isinstance(serves, Stream):
+        kind: type = type(serves)
+        callbacks: tuple[str, ...] = ("join",)
+    elif isinstance(serves, type) and issubclass(serves, Channel):
+        kind = serves
+        callbacks = ("join", "joined", "handle", "outgoing", "leave")
+        if isinstance(serves.intercept, str):
+            raise ConfigurationError(
+                f"{kind.__name__}.intercept takes a set of event names, got the string "
+                f"{serves.intercept!r}; write frozenset({{{serves.intercept!r}}})"
+            )
+    else:
+        raise ConfigurationError(
+            f"channel({pattern!r}) takes a Channel class, a Stream class or a Stream object, "
+            f"got {serves!r}"
+        )
+    for name in callbacks:
+        callback = inspect.unwrap(getattr(kind, name))
+        if inspect.isfunction(callback) and not inspect.iscoroutinefunction(callback):
+            raise ConfigurationError(
+                f"{kind.__name__}.{name} is a plain function; it is awaited, so write async def {name}"
+            )
+    return serves
 
 
 def served_by_document(route: asyncapi.Route) -> type[Channel] | Stream:

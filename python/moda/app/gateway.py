@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from moda import asyncapi as documents
-from moda.app.declared import checker, key_finder, served_by_document
+from moda.app.declared import checker, key_finder, served_by_document, serving
 from moda.app.supervisor import Supervisor
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
@@ -107,17 +107,12 @@ class Gateway:
         """
 
         def register(serves: Registered) -> Registered:
-            target: Any = serves
-            if isinstance(target, type) and issubclass(target, Stream):
-                target = target()
-            if not isinstance(target, Stream) and not (
-                isinstance(target, type) and issubclass(target, Channel)
-            ):
-                raise ConfigurationError(
-                    f"channel({pattern!r}) takes a Channel class, a Stream class or a Stream object, "
-                    f"got {serves!r}"
-                )
             self._must_not_run(f"channel({pattern!r})")
+            target = serving(pattern, serves)
+            if max_subscribers is not None and max_subscribers < 1:
+                raise ConfigurationError(
+                    f"channel({pattern!r}) takes max_subscribers from 1, got {max_subscribers}"
+                )
             self._declared.append(
                 _Declared(
                     pattern,
@@ -155,6 +150,15 @@ class Gateway:
         """
         if not path.startswith("/") or path.rstrip("/") == "":
             raise ConfigurationError(f"a socket's path starts with / and names something, got {path!r}")
+        for name, value, least in (
+            ("max_channels", max_channels, 1),
+            ("max_message_bytes", max_message_bytes, 1),
+            ("idle_seconds", idle_seconds, 0),
+        ):
+            if not least <= value < 1 << 31:
+                raise ConfigurationError(
+                    f"socket({path!r}) takes {name} from {least} to {(1 << 31) - 1}, got {value!r}"
+                )
         path = path.rstrip("/")
         self._must_not_run(f"socket({path!r})")
         self._customised.add(path)
@@ -358,7 +362,10 @@ class Gateway:
             )
 
     def _add_route(self, declared: _Declared, numbers: Mapping[str, int]) -> None:
-        found = self._registry.declared(declared.pattern)
+        try:
+            found = self._registry.declared(declared.pattern)
+        except documents.DocumentError as error:
+            raise ConfigurationError(f"channel({declared.pattern!r}): {error.problem}") from None
         policy = found.policy if found is not None else documents.UNDECLARED
         delivery = declared.delivery or policy.delivery
         history = declared.history or policy.history
@@ -370,13 +377,16 @@ class Gateway:
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
-        number = self.hub.core.route(
-            stream=stream,
-            delivery=delivery,
-            history_size=0 if history is None else history.size,
-            history_ttl_ms=0 if history is None else int(history.ttl * 1000),
-            intercept=list(intercept),
-        )
+        try:
+            number = self.hub.core.route(
+                stream=stream,
+                delivery=delivery,
+                history_size=0 if history is None else history.size,
+                history_ttl_ms=0 if history is None else int(history.ttl * 1000),
+                intercept=list(intercept),
+            )
+        except (ValueError, OverflowError, TypeError) as error:
+            raise ConfigurationError(f"channel({declared.pattern!r}): {error}") from None
         unknown = [path for path in declared.sockets or () if path not in numbers]
         if unknown:
             raise ConfigurationError(

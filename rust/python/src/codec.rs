@@ -1,6 +1,8 @@
 //! The codecs as plain functions: for the tests that hold them against the Python oracle, and for
 //! the feeds that unwrap frames.
 
+use std::borrow::Cow;
+
 use moda_core::feed::{self, Combined};
 use moda_core::phoenix::{self, encode, DecodeError, Inbound, Payload, TooLong};
 use moda_core::varuint;
@@ -30,7 +32,7 @@ fn decoded<'py>(
     Ok((
         message.join_ref.into_owned(),
         message.reference.into_owned(),
-        message.topic.map(std::borrow::Cow::into_owned),
+        message.topic.map(Cow::into_owned),
         message.topic_json.into_owned(),
         message.event.into_owned(),
         PyBytes::new(py, payload),
@@ -186,11 +188,9 @@ pub fn unwrap_combined<'py>(py: Python<'py>, frame: &[u8]) -> PyResult<Unwrapped
         feed::unwrap_combined(frame).map_err(|error| PyValueError::new_err(error.as_str()))?;
     Ok(match combined {
         Combined::Event(event) => (
-            event
-                .kind
-                .map_or_else(String::new, |kind| kind.into_owned()),
+            event.kind.map_or_else(String::new, Cow::into_owned),
             PyBytes::new(py, event.data),
-            event.symbol.map(|symbol| symbol.into_owned()),
+            event.symbol.map(Cow::into_owned),
             event.time,
         ),
         Combined::Answer { result, .. } => (

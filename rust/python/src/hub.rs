@@ -6,67 +6,46 @@
 use std::time::Instant;
 
 use moda_core::hub::{
-    Action, Codec, Config, ConnKey, Delivery, HistoryLimits, Hub as Engine, Policy, Recovery, Sink,
-    SubKey, FANOUT_BOUNDS,
+    Codec, Config, Conn, ConnKey, Delivery, HistoryLimits, Hub as Engine, Policy, Recovery, Sink,
+    SubKey, Topic,
 };
-use moda_core::session::{Body, Content, Kind, Route, Sessions, Unsent, Verdict};
+use moda_core::session::{Body, Kind, Route, Sessions, Unsent};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{intern, PyTraverseError, PyVisit};
 use slotmap::{Key, KeyData, SecondaryMap};
 
-struct Peer {
-    transport: Py<PyAny>,
-    socket: Py<PyAny>,
+use crate::counters::counters;
+
+/// A connection's Python side.
+pub struct Peer {
+    pub transport: Py<PyAny>,
+    pub socket: Py<PyAny>,
 }
 
 /// What the event loop gave us; set once by `attach`.
-struct Driver {
-    call_soon: Py<PyAny>,
-    flush: Py<PyAny>,
-    joins: Py<PyAny>,
-    complaints: Py<PyAny>,
+pub struct Driver {
+    pub call_soon: Py<PyAny>,
+    pub flush: Py<PyAny>,
+    pub joins: Py<PyAny>,
+    pub complaints: Py<PyAny>,
 }
 
 #[pyclass(module = "moda._core")]
 pub struct Hub {
-    sessions: Sessions<Py<PyAny>>,
-    peers: SecondaryMap<ConnKey, Peer>,
-    driver: Option<Driver>,
-    scheduled: bool,
+    pub(crate) sessions: Sessions<Py<PyAny>>,
+    pub(crate) peers: SecondaryMap<ConnKey, Peer>,
+    pub(crate) driver: Option<Driver>,
+    pub(crate) scheduled: bool,
     started: Instant,
 }
 
-/// A call into Python that a frame asks for, made after the engine is let go.
-enum Call {
-    Nothing,
-    Join(Py<PyAny>, JoinArgs),
-    Message(
-        Py<PyAny>,
-        Py<PyString>,
-        Py<PyBytes>,
-        bool,
-        Option<Py<PyString>>,
-    ),
-    Leave(Py<PyAny>, Py<PyString>),
-}
-
-struct JoinArgs {
-    sub: u64,
-    route: usize,
-    socket: Py<PyAny>,
-    topic: Py<PyString>,
-    params: Py<PyDict>,
-    payload: Py<PyBytes>,
-    binary: bool,
-}
-
-fn conn_key(raw: u64) -> ConnKey {
+pub fn conn_key(raw: u64) -> ConnKey {
     KeyData::from_ffi(raw).into()
 }
 
-fn sub_key(raw: u64) -> SubKey {
+pub fn sub_key(raw: u64) -> SubKey {
     if raw == 0 {
         SubKey::null()
     } else {
@@ -94,239 +73,11 @@ fn sent(outcome: Result<(), Unsent>, what: &str) -> PyResult<bool> {
 }
 
 impl Hub {
-    fn tick(&mut self) {
+    pub fn tick(&mut self) {
         let elapsed = self.started.elapsed().as_millis();
         self.sessions
             .hub
             .set_now(u64::try_from(elapsed).unwrap_or(u64::MAX));
-    }
-
-    /// One websocket frame; the way in for `_session`.
-    pub fn receive(
-        slf: &Bound<'_, Self>,
-        conn: u64,
-        op: u8,
-        fin: bool,
-        rsv: bool,
-        payload: &[u8],
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let call = {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            let verdict = hub.sessions.receive(conn_key(conn), op, fin, rsv, payload);
-            hub.call_for(py, verdict)
-        };
-        match call {
-            Call::Nothing => {}
-            Call::Message(handle, event, payload, binary, reference) => {
-                handle.call_method1(
-                    py,
-                    intern!(py, "deliver"),
-                    (event, payload, binary, reference),
-                )?;
-            }
-            Call::Leave(handle, reference) => {
-                handle.call_method1(py, intern!(py, "leaving"), (reference,))?;
-            }
-            Call::Join(joins, args) => Self::ask_join(slf, &joins, args)?,
-        }
-        Self::settle(slf)
-    }
-
-    fn call_for(&self, py: Python<'_>, verdict: Verdict<'_>) -> Call {
-        let content = |content: &Content<'_>| PyBytes::new(py, &content.bytes).unbind();
-        match verdict {
-            Verdict::Done => Call::Nothing,
-            Verdict::Message {
-                sub,
-                event,
-                payload,
-                reference,
-            } => {
-                let handle = self
-                    .sessions
-                    .hub
-                    .sub(sub)
-                    .and_then(|sub| sub.seat.handle.as_ref());
-                match handle {
-                    Some(handle) => Call::Message(
-                        handle.clone_ref(py),
-                        PyString::new(py, &event).unbind(),
-                        content(&payload),
-                        payload.binary,
-                        (reference != "null").then(|| PyString::new(py, &reference).unbind()),
-                    ),
-                    None => Call::Nothing,
-                }
-            }
-            Verdict::Leave { sub, reference } => {
-                let handle = self
-                    .sessions
-                    .hub
-                    .sub(sub)
-                    .and_then(|sub| sub.seat.handle.as_ref());
-                match handle {
-                    Some(handle) => {
-                        Call::Leave(handle.clone_ref(py), PyString::new(py, &reference).unbind())
-                    }
-                    None => Call::Nothing,
-                }
-            }
-            Verdict::Join {
-                sub,
-                route,
-                topic,
-                params,
-                payload,
-            } => {
-                let found = PyDict::new(py);
-                for (name, value) in params {
-                    // Setting a string under a string fails only without memory.
-                    let _ = found.set_item(name, value);
-                }
-                let conn = self.sessions.hub.sub(sub).map(|sub| sub.conn);
-                let peer = conn.and_then(|conn| self.peers.get(conn));
-                match (peer, &self.driver) {
-                    (Some(peer), Some(driver)) => Call::Join(
-                        driver.joins.clone_ref(py),
-                        JoinArgs {
-                            sub: sub.data().as_ffi(),
-                            route,
-                            socket: peer.socket.clone_ref(py),
-                            topic: PyString::new(py, &topic).unbind(),
-                            params: found.unbind(),
-                            payload: content(&payload),
-                            binary: payload.binary,
-                        },
-                    ),
-                    _ => Call::Nothing,
-                }
-            }
-        }
-    }
-
-    /// Hands a join to Python, which answers now or later; keeps what it returns as the handle.
-    fn ask_join(slf: &Bound<'_, Self>, joins: &Py<PyAny>, args: JoinArgs) -> PyResult<()> {
-        let py = slf.py();
-        let sub = args.sub;
-        let asked = joins.call1(
-            py,
-            (
-                sub,
-                args.route,
-                args.socket,
-                args.topic,
-                args.params,
-                args.payload,
-                args.binary,
-            ),
-        );
-        match asked {
-            Ok(handle) if handle.is_none(py) => Ok(()),
-            Ok(handle) => {
-                let unclaimed = slf
-                    .try_borrow_mut()?
-                    .sessions
-                    .set_handle(sub_key(sub), handle);
-                drop(unclaimed);
-                Ok(())
-            }
-            Err(error) => {
-                error.write_unraisable(py, Some(slf));
-                let _ = slf
-                    .try_borrow_mut()?
-                    .sessions
-                    .join_error(sub_key(sub), b"{\"reason\":\"join crashed\"}");
-                Ok(())
-            }
-        }
-    }
-
-    /// Carries out what the engine wants of Python, until it wants nothing more.
-    fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        loop {
-            let (ended, complaints, writes, actions, schedule) = {
-                let mut hub = slf.try_borrow_mut()?;
-                hub.sessions.close_slow();
-                let mut ended = Vec::new();
-                while let Some(end) = hub.sessions.next_ended() {
-                    ended.push(end);
-                }
-                let mut complaints = Vec::new();
-                while let Some((conn, code, reason)) = hub.sessions.next_complaint() {
-                    if let Some(driver) = &hub.driver {
-                        let tell = driver.complaints.clone_ref(py);
-                        complaints.push((tell, conn.data().as_ffi(), code, reason));
-                    }
-                }
-                let mut writes = Vec::new();
-                while let Some((conn, bytes)) = hub.sessions.hub.next_write() {
-                    if let Some(peer) = hub.peers.get(conn) {
-                        writes.push((conn, peer.transport.clone_ref(py), bytes));
-                    }
-                }
-                let mut actions = Vec::new();
-                while let Some(action) = hub.sessions.hub.next_action() {
-                    let (Action::Close(conn) | Action::Abort(conn)) = action;
-                    if let Some(peer) = hub.peers.get(conn) {
-                        actions.push((action, peer.transport.clone_ref(py)));
-                    }
-                }
-                let schedule = !hub.scheduled && hub.sessions.hub.needs_flush();
-                let driver = hub.driver.as_ref().filter(|_| schedule);
-                let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
-                hub.scheduled |= schedule.is_some();
-                (ended, complaints, writes, actions, schedule)
-            };
-            if let Some((call_soon, flush)) = schedule {
-                call_soon.call1(py, (flush,))?;
-            }
-            if ended.is_empty() && complaints.is_empty() && writes.is_empty() && actions.is_empty()
-            {
-                return Ok(());
-            }
-            for (tell, conn, code, reason) in complaints {
-                Self::report(slf, tell.call1(py, (conn, code, reason)));
-            }
-            for (handle, why) in ended {
-                Self::report(slf, handle.call_method1(py, intern!(py, "ended"), (why,)));
-            }
-            for (conn, transport, bytes) in writes {
-                Self::write(slf, conn, &transport, &bytes)?;
-            }
-            for (action, transport) in actions {
-                let method = match action {
-                    Action::Close(_) => intern!(py, "close"),
-                    Action::Abort(_) => intern!(py, "abort"),
-                };
-                Self::report(slf, transport.call_method0(py, method));
-            }
-        }
-    }
-
-    /// One connection's failing callback must not keep the others from theirs.
-    fn report(slf: &Bound<'_, Self>, outcome: PyResult<Py<PyAny>>) {
-        if let Err(error) = outcome {
-            error.write_unraisable(slf.py(), Some(slf));
-        }
-    }
-
-    fn write(
-        slf: &Bound<'_, Self>,
-        conn: ConnKey,
-        transport: &Py<PyAny>,
-        bytes: &[u8],
-    ) -> PyResult<()> {
-        let py = slf.py();
-        let written = transport.call_method1(py, intern!(py, "write"), (PyBytes::new(py, bytes),));
-        Self::report(slf, written);
-        let left = transport.call_method0(py, intern!(py, "get_write_buffer_size"));
-        if let Ok(0) = left.and_then(|left| left.extract::<usize>(py)) {
-            slf.try_borrow_mut()?.sessions.hub.resume(conn);
-        }
-        Ok(())
     }
 }
 
@@ -621,7 +372,7 @@ impl Hub {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
             let engine = &hub.sessions.hub;
-            let open = |conn: &ConnKey| engine.conn(*conn).is_some_and(|c| c.is_open());
+            let open = |conn: &ConnKey| engine.conn(*conn).is_some_and(Conn::is_open);
             let conns: Vec<_> = engine.connection_keys().filter(open).take(most).collect();
             for conn in &conns {
                 hub.sessions.close(*conn, code, reason, "shutdown", false);
@@ -651,7 +402,7 @@ impl Hub {
         self.sessions
             .hub
             .topic_by_name(topic)
-            .map_or(0, |topic| topic.subscribers())
+            .map_or(0, Topic::subscribers)
     }
 
     fn pending(&self) -> bool {
@@ -690,64 +441,7 @@ impl Hub {
 
     /// Counters; the keys are documented in the stub.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let engine = &self.sessions.hub;
-        let (stats, counts) = (&engine.stats, &self.sessions.counts);
-        let all = PyDict::new(py);
-        let numbers: [(&str, u64); 26] = [
-            ("connections", engine.connections() as u64),
-            ("channels", counts.channels),
-            ("topics", engine.topics() as u64),
-            ("opened", stats.opened),
-            ("closed", stats.closed),
-            ("messages_in", stats.messages_in),
-            ("bytes_in", stats.bytes_in),
-            ("messages_out", stats.messages_out),
-            ("bytes_out", stats.bytes_out),
-            ("published", stats.published),
-            ("deliveries", stats.deliveries),
-            ("sends", stats.sends),
-            ("short_sends", stats.short_sends),
-            ("outbox_bytes", stats.outbox_bytes as u64),
-            ("slow_closed", stats.slow_closed),
-            ("conflated", stats.conflated),
-            ("dropped", stats.dropped),
-            ("unencodable", stats.unencodable),
-            ("joins", counts.joins),
-            ("joins_refused", counts.joins_refused),
-            ("leaves", counts.leaves),
-            ("heartbeats", counts.heartbeats),
-            ("stale", counts.stale),
-            ("unmatched", counts.unmatched),
-            ("to_stream", counts.to_stream),
-            ("fanout_count", stats.fanout.count),
-        ];
-        for (name, value) in numbers {
-            all.set_item(name, value)?;
-        }
-        all.set_item("fanout_sum", stats.fanout.sum)?;
-        all.set_item("fanout_bounds", FANOUT_BOUNDS.to_vec())?;
-        all.set_item("fanout_buckets", stats.fanout.buckets.to_vec())?;
-        let labelled = |name: &str, pairs: Vec<(&'static str, u64)>| -> PyResult<()> {
-            let inner = PyDict::new(py);
-            for (label, value) in pairs {
-                inner.set_item(label, value)?;
-            }
-            all.set_item(name, inner)
-        };
-        labelled(
-            "undecodable",
-            counts.undecodable.iter().map(|(k, v)| (*k, *v)).collect(),
-        )?;
-        labelled(
-            "violations",
-            counts.violations.iter().map(|(k, v)| (*k, *v)).collect(),
-        )?;
-        let closes = PyDict::new(py);
-        for (code, count) in stats.closes() {
-            closes.set_item(code, count)?;
-        }
-        all.set_item("closes", closes)?;
-        Ok(all)
+        counters(py, &self.sessions)
     }
 
     fn __repr__(&self) -> String {

@@ -3,9 +3,12 @@
 
 use pyo3::prelude::*;
 
+mod calls;
 mod capi;
 mod codec;
+mod counters;
 mod hub;
+mod settle;
 
 #[pymodule(gil_used = true)]
 mod _core {

@@ -1,0 +1,70 @@
+//! The engine's counters as the dictionary a scrape reads; the stub documents the keys.
+
+use moda_core::hub::FANOUT_BOUNDS;
+use moda_core::session::Sessions;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+pub fn counters<'py>(
+    py: Python<'py>,
+    sessions: &Sessions<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let engine = &sessions.hub;
+    let (stats, counts) = (&engine.stats, &sessions.counts);
+    let all = PyDict::new(py);
+    let numbers: [(&str, u64); 26] = [
+        ("connections", engine.connections() as u64),
+        ("channels", counts.channels),
+        ("topics", engine.topics() as u64),
+        ("opened", stats.opened),
+        ("closed", stats.closed),
+        ("messages_in", stats.messages_in),
+        ("bytes_in", stats.bytes_in),
+        ("messages_out", stats.messages_out),
+        ("bytes_out", stats.bytes_out),
+        ("published", stats.published),
+        ("deliveries", stats.deliveries),
+        ("sends", stats.sends),
+        ("short_sends", stats.short_sends),
+        ("outbox_bytes", stats.outbox_bytes as u64),
+        ("slow_closed", stats.slow_closed),
+        ("conflated", stats.conflated),
+        ("dropped", stats.dropped),
+        ("unencodable", stats.unencodable),
+        ("joins", counts.joins),
+        ("joins_refused", counts.joins_refused),
+        ("leaves", counts.leaves),
+        ("heartbeats", counts.heartbeats),
+        ("stale", counts.stale),
+        ("unmatched", counts.unmatched),
+        ("to_stream", counts.to_stream),
+        ("fanout_count", stats.fanout.count),
+    ];
+    for (name, value) in numbers {
+        all.set_item(name, value)?;
+    }
+    all.set_item("fanout_sum", stats.fanout.sum)?;
+    all.set_item("fanout_bounds", FANOUT_BOUNDS.to_vec())?;
+    all.set_item("fanout_buckets", stats.fanout.buckets.to_vec())?;
+    let labelled = |name: &str, pairs: Vec<(&'static str, u64)>| -> PyResult<()> {
+        let inner = PyDict::new(py);
+        for (label, value) in pairs {
+            inner.set_item(label, value)?;
+        }
+        all.set_item(name, inner)
+    };
+    labelled(
+        "undecodable",
+        counts.undecodable.iter().map(|(k, v)| (*k, *v)).collect(),
+    )?;
+    labelled(
+        "violations",
+        counts.violations.iter().map(|(k, v)| (*k, *v)).collect(),
+    )?;
+    let closes = PyDict::new(py);
+    for (code, count) in stats.closes() {
+        closes.set_item(code, count)?;
+    }
+    all.set_item("closes", closes)?;
+    Ok(all)
+}

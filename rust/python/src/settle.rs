@@ -1,0 +1,97 @@
+//! After every call: what the engine wants done, done with the engine let go.
+
+use moda_core::hub::{Action, ConnKey};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use slotmap::Key;
+
+use crate::hub::Hub;
+
+impl Hub {
+    /// Carries out what the engine wants of Python, until it wants nothing more.
+    pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        loop {
+            let (ended, complaints, writes, actions, schedule) = {
+                let mut hub = slf.try_borrow_mut()?;
+                hub.sessions.close_slow();
+                let mut ended = Vec::new();
+                while let Some(end) = hub.sessions.next_ended() {
+                    ended.push(end);
+                }
+                let mut complaints = Vec::new();
+                while let Some((conn, code, reason)) = hub.sessions.next_complaint() {
+                    if let Some(driver) = &hub.driver {
+                        let tell = driver.complaints.clone_ref(py);
+                        complaints.push((tell, conn.data().as_ffi(), code, reason));
+                    }
+                }
+                let mut writes = Vec::new();
+                while let Some((conn, bytes)) = hub.sessions.hub.next_write() {
+                    if let Some(peer) = hub.peers.get(conn) {
+                        writes.push((conn, peer.transport.clone_ref(py), bytes));
+                    }
+                }
+                let mut actions = Vec::new();
+                while let Some(action) = hub.sessions.hub.next_action() {
+                    let (Action::Close(conn) | Action::Abort(conn)) = action;
+                    if let Some(peer) = hub.peers.get(conn) {
+                        actions.push((action, peer.transport.clone_ref(py)));
+                    }
+                }
+                let schedule = !hub.scheduled && hub.sessions.hub.needs_flush();
+                let driver = hub.driver.as_ref().filter(|_| schedule);
+                let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
+                hub.scheduled |= schedule.is_some();
+                (ended, complaints, writes, actions, schedule)
+            };
+            if let Some((call_soon, flush)) = schedule {
+                call_soon.call1(py, (flush,))?;
+            }
+            if ended.is_empty() && complaints.is_empty() && writes.is_empty() && actions.is_empty()
+            {
+                return Ok(());
+            }
+            for (tell, conn, code, reason) in complaints {
+                Self::report(slf, tell.call1(py, (conn, code, reason)));
+            }
+            for (handle, why) in ended {
+                Self::report(slf, handle.call_method1(py, intern!(py, "ended"), (why,)));
+            }
+            for (conn, transport, bytes) in writes {
+                Self::write(slf, conn, &transport, &bytes)?;
+            }
+            for (action, transport) in actions {
+                let method = match action {
+                    Action::Close(_) => intern!(py, "close"),
+                    Action::Abort(_) => intern!(py, "abort"),
+                };
+                Self::report(slf, transport.call_method0(py, method));
+            }
+        }
+    }
+
+    /// One connection's failing callback must not keep the others from theirs.
+    fn report(slf: &Bound<'_, Self>, outcome: PyResult<Py<PyAny>>) {
+        if let Err(error) = outcome {
+            error.write_unraisable(slf.py(), Some(slf));
+        }
+    }
+
+    fn write(
+        slf: &Bound<'_, Self>,
+        conn: ConnKey,
+        transport: &Py<PyAny>,
+        bytes: &[u8],
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let written = transport.call_method1(py, intern!(py, "write"), (PyBytes::new(py, bytes),));
+        Self::report(slf, written);
+        let left = transport.call_method0(py, intern!(py, "get_write_buffer_size"));
+        if let Ok(0) = left.and_then(|left| left.extract::<usize>(py)) {
+            slf.try_borrow_mut()?.sessions.hub.resume(conn);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,450 @@
+"""The gateway an application declares: what it accepts, what it refuses with which words, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from moda import (
+    Channel,
+    ConfigurationError,
+    Gateway,
+    History,
+    Refuse,
+    Reply,
+    ServiceStatus,
+    Socket,
+    Stream,
+)
+from moda.hub import Hub
+from moda.wire.phoenix import MountOptions
+from moda.wire.token import TokenRule
+from phoenix import OK, error
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway(builtins=False)
+
+
+class TestChannel:
+    """``@gateway.channel(pattern)``."""
+
+    def test_the_decorator_returns_what_it_decorates(self, gateway):
+        class Room(Channel):
+            """Empty."""
+
+        class News(Stream):
+            """Empty."""
+
+        news = News()
+        assert gateway.channel("room:*")(Room) is Room
+        assert gateway.channel("news")(News) is News
+        assert gateway.channel("more")(news) is news
+        gateway.build()
+
+    @pytest.mark.parametrize("wrong", [Channel(), object, "Room", None, lambda: None])
+    def test_it_takes_a_channel_class_or_a_stream(self, gateway, wrong):
+        with pytest.raises(ConfigurationError) as caught:
+            gateway.channel("room:*")(wrong)
+        text = str(caught.value)
+        assert text.startswith("channel('room:*') takes a Channel class, a Stream class or")
+        assert repr(wrong) in text
+
+    @pytest.mark.parametrize("name", ["join", "joined", "handle", "outgoing", "leave"])
+    def test_a_callback_without_async_is_named(self, gateway, name):
+        room = type("Room", (Channel,), {name: lambda self, *_: None})
+        with pytest.raises(ConfigurationError, match=f"Room.{name} is a plain function.*async def"):
+            gateway.channel("room:*")(room)
+
+    def test_a_callback_may_be_wrapped(self, gateway):
+        def timed(work: Any) -> Any:
+            @functools.wraps(work)
+            def timer(*arguments: Any) -> Any:
+                return work(*arguments)
+
+            return timer
+
+        class Room(Channel):
+            @timed
+            async def handle(self, event, payload):
+                return Reply()
+
+        assert gateway.channel("room:*")(Room) is Room
+
+    def test_intercept_as_one_string_is_told_from_a_set(self, gateway):
+        class Room(Channel):
+            intercept = "said"  # type: ignore[assignment]
+
+        with pytest.raises(ConfigurationError, match=r"got the string 'said'; write frozenset"):
+            gateway.channel("room:*")(Room)
+
+    @pytest.mark.parametrize(
+        ("pattern", "why"),
+        [
+            ("", "the address is empty"),
+            ("a*b", "has a * before its end"),
+            ("a{b", "has a brace without its partner"),
+            ("a}b", "has a brace without its partner"),
+            ("{}", 'has a parameter named ""'),
+            ("{a}{b}", "has nothing between {a} and {b}"),
+            ("{a}:{a}", 'uses the parameter "a" twice'),
+            ("{a}*", "has * right after {a}"),
+        ],
+    )
+    def test_a_pattern_that_is_none_is_named_at_the_start(self, gateway, pattern, why):
+        gateway.channel(pattern)(Channel)
+        with pytest.raises(ConfigurationError) as caught:
+            gateway.build()
+        assert str(caught.value).startswith(f"channel({pattern!r}): ")
+        assert why in str(caught.value)
+
+    def test_a_socket_it_names_must_be_declared(self, gateway):
+        gateway.socket("/admin")
+        gateway.channel("room", sockets=["/nowhere"])(Channel)
+        with pytest.raises(ConfigurationError) as caught:
+            gateway.build()
+        assert str(caught.value) == (
+            "channel('room') names socket '/nowhere', which is not declared; declared are "
+            "/socket, /admin"
+        )
+
+    def test_policies_are_checked(self, gateway):
+        with pytest.raises(ConfigurationError, match="max_subscribers from 1, got 0"):
+            gateway.channel("room", max_subscribers=0)(Channel)
+        gateway.channel("room", delivery="sometimes")(Channel)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"channel\('room'\): delivery takes every"):
+            gateway.build()
+
+    async def test_history_keeps_what_was_published_with_offsets(self, gateway):
+        gateway.channel("news", history=History(size=2, ttl=60))(Stream)
+        gateway.build()
+        for n in range(3):
+            gateway.broadcast("news", "tick", {"n": n})
+        position = gateway.hub.core.position("news")
+        assert position is not None
+        epoch, offset = position
+        assert offset == 3
+        assert gateway.hub.core.recover("news", epoch, 1) == [
+            (2, "tick", b'{"n":1}', False),
+            (3, "tick", b'{"n":2}', False),
+        ]
+        assert gateway.hub.core.recover("news", epoch, 0) is None
+
+    async def test_a_topic_with_a_cap_refuses_the_next_subscriber(self, gateway, serve, connect):
+        gateway.channel("room", max_subscribers=1)(Channel)
+        running = await serve(gateway)
+        first, second = await connect(running), await connect(running)
+        await first.join("room")
+        full = {"reason": "too many subscribers", "limit": 1}
+        await second.send("1", "1", "room", "phx_join", {})
+        await second.expect("1", "1", "room", "phx_reply", {"status": "error", "response": full})
+        await first.send("1", "2", "room", "phx_leave", {})
+        await first.expect("1", "2", "room", "phx_reply", OK)
+        await second.join("room", ref="2")
+
+
+class TestSocket:
+    """``gateway.socket(path, ...)`` and ``@gateway.connect``."""
+
+    @pytest.mark.parametrize("path", ["", "/", "socket", "//"])
+    def test_a_path_begins_with_a_slash_and_names_something(self, gateway, path):
+        with pytest.raises(ConfigurationError, match="starts with / and names something"):
+            gateway.socket(path)
+
+    def test_a_trailing_slash_changes_nothing(self, gateway):
+        gateway.socket("/admin/")
+        gateway.socket("/admin", max_channels=3)
+        paths = {mount.path: mount.options.max_channels for mount in gateway.build()}
+        assert paths == {"/socket/websocket": 100, "/admin/websocket": 3}
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("max_channels", 0),
+            ("max_message_bytes", 0),
+            ("max_message_bytes", 1 << 31),
+            ("idle_seconds", -1),
+            ("idle_seconds", float("inf")),
+            ("idle_seconds", float("nan")),
+        ],
+    )
+    def test_a_bound_out_of_range_is_named(self, gateway, option, value):
+        with pytest.raises(ConfigurationError, match=f"takes {option} from [01] to .*got {value}"):
+            gateway.socket("/socket", **{option: value})
+
+    @pytest.mark.parametrize("origins", ["", [], "nonsense", ["any", "same"]])
+    def test_origins_that_are_none_are_refused(self, gateway, origins):
+        with pytest.raises(ConfigurationError):
+            gateway.socket("/socket", origins=origins)
+
+    def test_a_hook_survives_a_later_call_about_the_same_socket(self, gateway):
+        @gateway.connect
+        def admit(asked):
+            raise Refuse
+
+        gateway.socket("/socket", idle_seconds=5)
+        (mount,) = gateway.build()
+        assert mount.options.connect is admit
+        assert mount.options.idle_seconds == 5
+
+    def test_a_hook_given_later_replaces_the_one_before(self, gateway):
+        gateway.connect(lambda asked: 1)
+
+        def second(asked: Any) -> int:
+            return 2
+
+        gateway.socket("/socket", connect=second)
+        (mount,) = gateway.build()
+        assert mount.options.connect is second
+
+
+class TestConfigure:
+    """The operator's settings, where the application said nothing."""
+
+    OPERATORS = MountOptions(
+        "/elsewhere", max_channels=7, tokens=TokenRule.of("required", ["secret"])
+    )
+
+    def test_an_application_that_said_nothing_gets_all_of_them_on_its_own_path(self, gateway):
+        hub = Hub()
+        gateway.configure(hub, self.OPERATORS)
+        (mount,) = gateway.build()
+        assert gateway.hub is hub
+        assert (mount.path, mount.options.max_channels) == ("/socket/websocket", 7)
+
+    def test_a_connect_hook_is_no_reason_to_lose_the_rest(self, gateway):
+        @gateway.connect
+        def admit(asked):
+            return None
+
+        gateway.configure(sockets=self.OPERATORS)
+        (mount,) = gateway.build()
+        assert (mount.options.connect, mount.options.max_channels) == (admit, 7)
+
+    def test_a_socket_the_application_declared_keeps_its_rules_but_not_the_right_to_skip_tokens(
+        self, gateway
+    ):
+        gateway.socket("/socket", max_channels=3)
+        gateway.socket("/admin", max_channels=4)
+        gateway.configure(sockets=self.OPERATORS)
+        mounts = gateway.build()
+        assert [mount.options.max_channels for mount in mounts] == [3, 4]
+        assert {mount.options.tokens.mode for mount in mounts} == {"required"}
+
+
+class TestLife:
+    """Built, started, stopped."""
+
+    @pytest.mark.parametrize("call", ["channel('late')", "socket('/late')", "connect"])
+    def test_what_is_declared_after_the_start_is_refused_and_not_ignored(self, gateway, call):
+        gateway.build()
+        calls: dict[str, Any] = {
+            "channel('late')": lambda: gateway.channel("late")(Channel),
+            "socket('/late')": lambda: gateway.socket("/late"),
+            "connect": lambda: gateway.connect(lambda asked: None),
+        }
+        with pytest.raises(ConfigurationError) as caught:
+            calls[call]()
+        assert str(caught.value).startswith(f"{call} comes too late")
+
+    def test_it_is_built_once(self, gateway):
+        gateway.channel("room")(Channel)
+        assert gateway.build() is gateway.build()
+
+    async def test_a_broadcast_before_the_start_and_after_the_stop_reaches_nobody(self, gateway):
+        gateway.channel("room")(Channel)
+        gateway.broadcast("room", "news", {})
+        await gateway.start()
+        assert gateway.uptime_seconds >= 0.0
+        await gateway.stop()
+        gateway.broadcast("room", "news", {})
+        await asyncio.to_thread(gateway.broadcast, "room", "news", {})
+        assert gateway.subscribers("room") == 0
+
+    async def test_a_goodbye_under_way_is_waited_for(self, gateway, serve, connect):
+        gate = asyncio.Event()
+        said: list[str] = []
+
+        @gateway.channel("room")
+        class Room(Channel):
+            async def leave(self, reason):
+                await gate.wait()
+                said.append(reason)
+
+        running = await serve(gateway)
+        client = await connect(running)
+        await client.join("room")
+        stopping = asyncio.create_task(running.server.stop())
+        await client.closed()
+        await client.close()
+        assert said == []
+        gate.set()
+        await stopping
+        assert said == ["shutdown"]
+
+    async def test_a_goodbye_may_still_broadcast_to_who_is_left(self, gateway, serve, connect):
+        @gateway.channel("room")
+        class Room(Channel):
+            async def leave(self, reason):
+                self.broadcast("left", {"why": reason})
+
+        running = await serve(gateway)
+        leaver, stayer = await connect(running), await connect(running)
+        await leaver.join("room")
+        await stayer.join("room")
+        await leaver.close()
+        await stayer.expect(None, None, "room", "left", {"why": "closed"})
+
+    async def test_disconnect_on_another_thread_says_how_to_call_it(self, gateway):
+        await gateway.start()
+        with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+            await asyncio.to_thread(gateway.disconnect, "user:1")
+        assert gateway.disconnect("user:1") == 0
+        await gateway.stop()
+
+    async def test_background_work_runs_from_the_start_to_the_stop(self, gateway):
+        states: list[str] = []
+        running = asyncio.Event()
+
+        async def work() -> None:
+            states.append("started")
+            running.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                states.append("stopped")
+
+        gateway.background("feed", work)
+        assert states == []
+        await gateway.start()
+        await running.wait()
+        await gateway.stop()
+        assert states == ["started", "stopped"]
+
+
+class TestHealth:
+    """What ``/health`` asks."""
+
+    def test_each_service_has_its_line_and_one_that_cannot_say_is_down(self, gateway):
+        def broken() -> ServiceStatus:
+            raise ConnectionError("secret detail")
+
+        gateway.service("prices", lambda: ServiceStatus("simulated", {"symbols": 3}))
+        gateway.service("store", broken)
+        with capture_logs() as logs:
+            health = gateway.health()
+        assert health == {
+            "prices": ServiceStatus("simulated", {"symbols": 3}),
+            "store": ServiceStatus("down", {"error": "ConnectionError"}),
+        }
+        assert [log["service"] for log in logs] == ["store"]
+
+    async def test_a_background_job_that_fails_has_a_line_unless_its_service_speaks_for_it(
+        self, gateway
+    ):
+        failed = asyncio.Event()
+
+        async def work() -> None:
+            failed.set()
+            raise ConnectionError("no route")
+
+        gateway.background("feed", work)
+        gateway.background("prices", work)
+        gateway.service("prices", lambda: ServiceStatus("up"))
+        await gateway.start()
+        await failed.wait()
+        await asyncio.sleep(0)
+        health = gateway.health()
+        await gateway.stop()
+        assert health["prices"] == ServiceStatus("up")
+        assert health["feed"].status == "degraded"
+        assert health["feed"].detail["error"] == "ConnectionError: no route"
+
+
+DOCUMENT = b"""
+asyncapi: 3.0.0
+info: {title: Chat, version: 1.0.0}
+channels:
+  chat:
+    address: chat:{room}
+    parameters: {room: {description: Which one}}
+    messages:
+      said:
+        name: said
+        payload:
+          type: object
+          required: [text]
+          properties: {text: {type: string, maxLength: 10}}
+    x-moda: {publish: clients, maxSubscribers: 2}
+operations:
+  say: {action: receive, channel: {$ref: '#/channels/chat'}}
+  hear: {action: send, channel: {$ref: '#/channels/chat'}}
+"""
+
+
+class TestDocument:
+    """An AsyncAPI document is the configuration."""
+
+    async def test_a_declared_channel_needs_no_code(self, serve, connect):
+        running = await serve(Gateway(asyncapi=DOCUMENT, builtins=False))
+        ann, bob, late = [await connect(running) for _ in range(3)]
+        await ann.join("chat:a")
+        await bob.join("chat:a")
+        await ann.send("1", "2", "chat:a", "said", {"text": "hi"})
+        await ann.expect("1", "2", "chat:a", "phx_reply", OK)
+        await bob.expect(None, None, "chat:a", "said", {"text": "hi"})
+        answer = await ann.ask("1", "3", "chat:a", "said", {"text": "far too long"})
+        assert (answer["status"], answer["response"]["reason"]) == ("error", "invalid payload")
+        assert answer["response"]["path"] == "/text"
+        answer = await late.ask("1", "1", "chat:a", "phx_join", {})
+        assert answer["response"] == {"reason": "too many subscribers", "limit": 2}
+
+    async def test_code_that_registers_the_address_serves_it_under_the_declared_schema(
+        self, serve, connect
+    ):
+        gateway = Gateway(asyncapi=DOCUMENT, builtins=False)
+
+        @gateway.channel("chat:{room}")
+        class Chat(Channel):
+            async def handle(self, event, payload):
+                return Reply("ok", {"heard": payload["text"]})
+
+        client = await connect(await serve(gateway))
+        await client.join("chat:a")
+        answer = await client.ask("1", "2", "chat:a", "said", {"text": "hi"})
+        assert answer == {"status": "ok", "response": {"heard": "hi"}}
+        answer = await client.ask("1", "3", "chat:a", "said", {})
+        assert answer["response"]["reason"] == "invalid payload"
+
+    async def test_a_gateway_without_builtins_serves_none_of_them(self, serve, connect):
+        client = await connect(await serve(Gateway(builtins=False)))
+        for topic in ("telemetry:metrics", "chart:prices"):
+            await client.send("1", "1", topic, "phx_join", {})
+            await client.expect(None, "1", topic, "phx_reply", error("unmatched topic"))
+
+
+async def test_assigns_are_shared_by_the_channels_of_one_connection_alone(gateway, serve, connect):
+    @gateway.connect
+    def admit(asked):
+        return Socket(id="user:1")
+
+    @gateway.channel("room:{name}")
+    class Room(Channel):
+        async def handle(self, event, payload):
+            seen = self.socket.assigns.setdefault("topics", [])
+            seen.append(self.topic)
+            return Reply("ok", list(seen))
+
+    running = await serve(gateway)
+    ann, bob = await connect(running), await connect(running)
+    for client in (ann, bob):
+        await client.join("room:a", ref="1")
+        await client.join("room:b", ref="2")
+        await client.ask("1", "3", "room:a", "e", {})
+        answer = await client.ask("2", "4", "room:b", "e", {})
+        assert answer["response"] == ["room:a", "room:b"]
