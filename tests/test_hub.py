@@ -25,6 +25,7 @@ class TestEncode:
             ({"é": [1, None]}, ('{"é":[1,null]}'.encode(), False)),
             (OrderedDict(a=1), (b'{"a":1}', False)),
             (MappingProxyType({"a": 1}), (b'{"a":1}', False)),
+            ({"a": MappingProxyType({"b": 1})}, (b'{"a":{"b":1}}', False)),
             (Raw(b'{"a": 1.10}'), (b'{"a": 1.10}', False)),
             (b"", (b"", True)),
             (b"\x00\xff", (b"\x00\xff", True)),
@@ -54,6 +55,7 @@ class TestEncode:
     )
     def test_a_response_may_be_any_json_value(self, response, encoded):
         assert encode_response(response) == (encoded, False)
+        assert encode_response(MappingProxyType({})) == (b"{}", False)
         assert encode_response(b"\x01") == (b"\x01", True)
         assert encode_response(Raw(b"[1, 2]")) == (b"[1, 2]", False)
 

@@ -43,7 +43,7 @@ def encode(payload: Any) -> tuple[bytes, bool]:
     knows no other payload (Phoenix raises here, too).
     """
     if type(payload) is dict:
-        return orjson.dumps(payload), False
+        return orjson.dumps(payload, default=_plain), False
     if isinstance(payload, Raw):
         return payload.json, False
     if isinstance(payload, bytes):
@@ -51,10 +51,17 @@ def encode(payload: Any) -> tuple[bytes, bool]:
     if isinstance(payload, bytearray | memoryview):
         return bytes(payload), True
     if isinstance(payload, Mapping):
-        return orjson.dumps(dict(payload)), False
+        return orjson.dumps(dict(payload), default=_plain), False
     raise TypeError(
         f"a payload is a dict, Raw(json bytes) or bytes (a binary frame), got {type(payload).__name__}"
     )
+
+
+def _plain(value: Any) -> Any:
+    """Mappings that are no dicts, such as a socket's params, are objects all the same."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError
 
 
 def encode_response(response: Any) -> tuple[bytes, bool]:
@@ -63,7 +70,7 @@ def encode_response(response: Any) -> tuple[bytes, bool]:
         return b"{}", False
     if isinstance(response, Raw | bytes | bytearray | memoryview):
         return encode(response)
-    return orjson.dumps(response), False
+    return orjson.dumps(response, default=_plain), False
 
 
 class Hub:

@@ -31,7 +31,7 @@ class WhoAmI(Channel):
         return {
             "id": self.socket.id,
             "principal": self.socket.principal,
-            "params": dict(self.socket.params),
+            "params": self.socket.params,
         }
 
 

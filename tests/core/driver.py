@@ -79,13 +79,18 @@ class Handle:
 
 
 class Driver:
-    """A hub with its surroundings. ``asked`` is what the last frame asked, ``streams`` the routes without handles."""
+    """A hub with its surroundings.
+
+    ``asked`` is what the engine asked and nobody has taken yet, ``streams`` are the routes whose
+    joins keep no handle, ``make`` makes the handles of the others.
+    """
 
     def __init__(
         self, *, slice_us: int = 0, log_bytes: int = 64 << 20, outbox_bytes: int = 64 << 20
     ):
         self.hub = Hub(epoch=7, slice_us=slice_us, log_bytes=log_bytes, outbox_bytes=outbox_bytes)
         self.streams: set[int] = set()
+        self.make: Callable[[Driver, int], Handle] = Handle
         self.asked: list[Asked] = []
         self.ended: list[tuple[Handle, str]] = []
         self.complaints: list[tuple[int, int, str]] = []
@@ -103,7 +108,7 @@ class Driver:
         binary: bool,
     ) -> Handle | None:
         del socket, params
-        handle = Handle(self, sub)
+        handle = self.make(self, sub)
         self.asked.append(("join", handle, topic, payload, binary, None))
         return None if route in self.streams else handle
 

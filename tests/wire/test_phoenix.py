@@ -72,6 +72,15 @@ class TestMount:
         kept = Socket(params={"mine": 1})
         assert (await connected(lambda asked: kept)).params == {"mine": 1}
 
+    async def test_params_that_connections_share_cannot_be_written_to(self):
+        """Nearly every client sends ``vsn`` alone, and all of those share one mapping."""
+        for query in (b"vsn=2.0.0", b""):
+            asked: list[Any] = []
+            one = mount(connect=asked.append)
+            await one.accept(upgrade(query))
+            with pytest.raises(TypeError):
+                asked[0].params["user"] = "somebody"
+
     async def test_a_coroutine_is_awaited(self):
         async def admit(asked):
             await asyncio.sleep(0)

@@ -83,18 +83,21 @@ def serving(pattern: str, serves: Any) -> type[Channel] | Stream:
     ConfigurationError for anything else, and for the two mistakes that would otherwise show with
     the first client: a callback without ``async``, and ``intercept`` as one string.
     """
+    target: type[Channel] | Stream
+    kind: type
     if isinstance(serves, type) and issubclass(serves, Stream):
         serves = serves()
     if isinstance(serves, Stream):
-        kind: type = type(serves)
+        target, kind = serves, type(serves)
         callbacks: tuple[str, ...] = ("join",)
     elif isinstance(serves, type) and issubclass(serves, Channel):
-        kind = serves
+        target = kind = serves
         callbacks = ("join", "joined", "handle", "outgoing", "leave")
-        if isinstance(serves.intercept, str):
+        intercept: Any = serves.intercept
+        if isinstance(intercept, str):
             raise ConfigurationError(
                 f"{kind.__name__}.intercept takes a set of event names, got the string "
-                f"{serves.intercept!r}; write frozenset({{{serves.intercept!r}}})"
+                f"{intercept!r}; write frozenset({{{intercept!r}}})"
             )
     else:
         raise ConfigurationError(
@@ -107,7 +110,7 @@ def serving(pattern: str, serves: Any) -> type[Channel] | Stream:
             raise ConfigurationError(
                 f"{kind.__name__}.{name} is a plain function; it is awaited, so write async def {name}"
             )
-    return serves
+    return target
 
 
 def served_by_document(route: asyncapi.Route) -> type[Channel] | Stream:

@@ -149,7 +149,9 @@ class Gateway:
         admits all, a list admits its entries (``https://*.example.org``; "same" may be one of them).
         """
         if not path.startswith("/") or path.rstrip("/") == "":
-            raise ConfigurationError(f"a socket's path starts with / and names something, got {path!r}")
+            raise ConfigurationError(
+                f"a socket's path starts with / and names something, got {path!r}"
+            )
         for name, value, least in (
             ("max_channels", max_channels, 1),
             ("max_message_bytes", max_message_bytes, 1),
@@ -341,6 +343,7 @@ class Gateway:
 
     @property
     def uptime_seconds(self) -> float:
+        """Seconds since the start; 0 before it."""
         return time.monotonic() - self._started if self._started else 0.0
 
     def _must_not_run(self, call: str) -> None:
@@ -422,5 +425,3 @@ def _probe(name: str, probe: Callable[[], ServiceStatus]) -> ServiceStatus:
 
 def _complain(conn: int, code: int, reason: str) -> None:
     log.warning("connection.closed_for_cause", connection=conn, code=code, reason=reason)
-
-

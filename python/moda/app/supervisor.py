@@ -79,9 +79,7 @@ class Supervisor:
         """
         now = time.monotonic()
         return {
-            job.name: ServiceStatus(
-                "degraded", {"error": job.last_error, "restarts": job.restarts}
-            )
+            job.name: ServiceStatus("degraded", {"error": job.last_error, "restarts": job.restarts})
             for job in self._jobs.values()
             if job.failures > 0 and now - job.began <= HEALTHY_SECONDS
         }

@@ -335,7 +335,9 @@ class Conversation:
                     self.stop(outcome)
                     return
                 else:
-                    raise ReturnError(f"{type(channel).__name__}.handle returned {outcome!r}; {LEGAL}")
+                    raise ReturnError(
+                        f"{type(channel).__name__}.handle returned {outcome!r}; {LEGAL}"
+                    )
         except asyncio.CancelledError:
             if _cancelled_on_purpose():
                 raise
@@ -362,7 +364,9 @@ class Conversation:
         if self._spawned is not None:
             self._spawned.discard(task)
         stray = task.cancelled() and not task.cancelling()
-        error = asyncio.CancelledError() if stray else None if task.cancelled() else task.exception()
+        error = (
+            asyncio.CancelledError() if stray else None if task.cancelled() else task.exception()
+        )
         if error is None or self._over:
             return
         log.error("channel.failed", topic=self.channel.topic, exc_info=error)

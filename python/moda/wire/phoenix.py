@@ -12,6 +12,7 @@ import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -244,11 +245,15 @@ def _params(negotiated: Negotiated, upgrade: Upgrade) -> Mapping[str, Any]:
     if upgrade.variables:
         return {**params, **upgrade.variables}
     if len(params) == 1 and "vsn" in params:
-        return _ONLY_VSN.setdefault(str(params["vsn"]), {"vsn": str(params["vsn"])}) if len(_ONLY_VSN) < 64 else params
+        vsn = str(params["vsn"])
+        if vsn not in _ONLY_VSN and len(_ONLY_VSN) < 64:
+            _ONLY_VSN[vsn] = MappingProxyType({"vsn": vsn})
+        return _ONLY_VSN.get(vsn, params)
     return params or NO_PARAMS
 
 
-_ONLY_VSN: dict[str, dict[str, str]] = {}
+_ONLY_VSN: dict[str, Mapping[str, str]] = {}
+"""Shared by connections, so nobody may write to them."""
 
 
 def _socket(answer: Any, params: Mapping[str, Any]) -> Socket:

@@ -23,7 +23,7 @@ impl Wire {
             },
             intercepts: None,
         });
-        for pattern in [TOPIC, "room:{n}"] {
+        for pattern in [TOPIC, "room:{n}", "any*"] {
             sessions.expose(mount, pattern, route).expect("a pattern");
         }
         Self { sessions, mount }
@@ -177,6 +177,15 @@ fn a_client_cannot_join_a_lane_by_its_address() {
         conn,
         "[\"1\",\"1\",\"telemetry:metrics\\u0000250\",\"phx_join\",{}]",
     );
+    assert!(refused.is_none());
+    assert!(wire.said(conn).contains("unmatched topic"));
+}
+
+#[test]
+fn a_wildcard_route_does_not_lead_into_a_lane() {
+    let mut wire = Wire::new();
+    let conn = wire.connect();
+    let refused = wire.send(conn, "[\"1\",\"1\",\"any\\u0000250\",\"phx_join\",{}]");
     assert!(refused.is_none());
     assert!(wire.said(conn).contains("unmatched topic"));
 }

@@ -160,19 +160,19 @@ impl<S> Hub<S> {
                 }
                 topic.intercepting -= u32::from(sub.intercepts.is_some());
                 let place = place as usize;
-                if !topic.runs.is_empty() {
-                    topic.members[place] = Member {
-                        sub: SubKey::default(),
-                        conn: ConnKey::default(),
-                    };
-                    topic.holes += 1;
-                } else {
+                if topic.runs.is_empty() {
                     topic.members.swap_remove(place);
                     if let Some(moved) = topic.members.get(place) {
                         if let Some(moved) = self.subs.get_mut(moved.sub) {
                             moved.place = u32::try_from(place).ok();
                         }
                     }
+                } else {
+                    topic.members[place] = Member {
+                        sub: SubKey::default(),
+                        conn: ConnKey::default(),
+                    };
+                    topic.holes += 1;
                 }
             }
         }

@@ -40,7 +40,7 @@ pub struct Topic {
     /// What it is published to: the name, but for a lane (`Hub::reseat`).
     pub address: Arc<str>,
     pub policy: Policy,
-    /// Subscribers in joining order. While a fan-out is under way nothing moves: one who leaves
+    /// Subscribers, in whatever order. While a fan-out is under way nothing moves: one who leaves
     /// becomes a hole, so that nobody is skipped and nobody served twice.
     pub members: Vec<Member>,
     pub holes: usize,
