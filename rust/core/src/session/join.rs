@@ -57,8 +57,8 @@ impl<H> Sessions<H> {
         let mount = &self.mounts[mount];
         let max_channels = mount.max_channels;
         // NUL marks the lanes of a topic (`Hub::reseat`); a wildcard route must not lead into one.
-        let named = !topic.contains('\0');
-        let Some(found) = mount.router.find(&topic).filter(|_| named) else {
+        let nameable = !topic.contains('\0');
+        let Some(found) = mount.router.find(&topic).filter(|_| nameable) else {
             return self.unmatched(conn, message);
         };
         let route = mount.routes[found.route];
