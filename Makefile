@@ -41,8 +41,8 @@ test-wheel: wheel
 	tools/try-wheel dist/moda-*.whl
 
 check: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/web $(STAMPS)/rust-ready ## linters, types, formats, stubs
-	$(VENV)/bin/ruff check python tests benches build_backend examples
-	$(VENV)/bin/ruff format --check python tests benches build_backend examples
+	$(VENV)/bin/ruff check python tests benches build_backend examples k6 tools
+	$(VENV)/bin/ruff format --check python tests benches build_backend examples k6 tools
 	$(VENV)/bin/mypy
 	MYPYPATH=python $(PY) -m mypy.stubtest moda._core moda._session --allowlist tools/stubtest.txt --ignore-unused-allowlist
 	cargo fmt --all --check

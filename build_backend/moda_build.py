@@ -79,7 +79,9 @@ def build_session() -> Path:
 
     spec = importlib.util.find_spec("picows")
     if spec is None or spec.origin is None:
-        raise RuntimeError("building moda._session needs picows (its .pxd files): see build-system.requires")
+        raise RuntimeError(
+            "building moda._session needs picows (its .pxd files): see build-system.requires"
+        )
     site = str(Path(spec.origin).parent.parent)
     build = ROOT / "build"
     build.mkdir(exist_ok=True)

@@ -8,10 +8,11 @@ gateway left an error behind in the loop fails.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+import structlog
 import uvloop
 
 pytest.register_assert_rewrite("faults", "gateway", "phoenix", "raw")
@@ -30,6 +31,23 @@ OpenRaw = Callable[..., Awaitable[Raw]]
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], Any]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def logs_can_be_captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Configuring logs as production does lasts for one test.
+
+    Loggers cached on first use would keep the processors of whoever came first, and
+    ``structlog.testing.capture_logs`` would capture nothing.
+    """
+    configure = structlog.configure
+
+    def uncached(**options: Any) -> None:
+        configure(**{**options, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

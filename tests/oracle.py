@@ -22,7 +22,7 @@ MAX_VARUINT = 2**53 - 1
 Part = tuple[str, str]
 
 
-class Refused(Exception):  # noqa: N818 - the word the protocol uses
+class Refused(Exception):
     """Bytes that are no message: ``label`` says why, ``detail`` which key, kind or code."""
 
     def __init__(self, label: str, detail: str | int | None = None) -> None:
@@ -31,7 +31,7 @@ class Refused(Exception):  # noqa: N818 - the word the protocol uses
         self.detail = detail
 
 
-class TooLong(Exception):  # noqa: N818 - named as in Rust
+class TooLong(Exception):
     """A part of a binary frame over 255 bytes."""
 
     def __init__(self, part: str, length: int) -> None:

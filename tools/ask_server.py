@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - loopback
+    with urllib.request.urlopen(url, timeout=5) as answer:
         return bytes(answer.read())
 
 
@@ -55,7 +55,9 @@ async def main() -> int:
             server.send_signal(signal.SIGTERM)
         began = time.monotonic()
         code = await asyncio.wait_for(server.wait(), 30)
-    print(f"wheel: serves health, console and metrics; stopped with {code} in {time.monotonic() - began:.1f} s")
+    print(
+        f"wheel: serves health, console and metrics; stopped with {code} in {time.monotonic() - began:.1f} s"
+    )
     return 0 if code == 0 else 1
 
 

@@ -55,7 +55,8 @@ class Hub:
         history_bytes: int = ...,
         intercept: Sequence[str] = ...,
     ) -> int:
-        """Adds a route. ``history_bytes`` bounds one topic's ring (16 MiB). ``delivery`` is every, latest or drop (ValueError otherwise)."""
+        """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise);
+        ``history_bytes`` bounds one topic's ring (16 MiB)."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
         """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""
 

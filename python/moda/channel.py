@@ -225,7 +225,12 @@ class Registrar(Protocol):
     ) -> Callable[[Registered], Registered]: ...
 
     def broadcast(
-        self, topic: str, event: str, payload: Mapping[str, Any] | Raw | bytes, *, key: str | None = None
+        self,
+        topic: str,
+        event: str,
+        payload: Mapping[str, Any] | Raw | bytes,
+        *,
+        key: str | None = None,
     ) -> None: ...
 
     def background(self, name: str, work: Callable[[], Awaitable[None]]) -> None: ...

@@ -142,6 +142,25 @@ async def test_a_crash_after_a_join_with_a_null_join_ref_carries_null_too(runnin
     await client.expect(None, None, "room:a", "phx_error", {"reason": "channel_crash"})
 
 
+async def test_messages_behind_a_join_that_is_refused_are_unmatched(running, house, connect):
+    client = await connect(running)
+    await client.send("1", "1", "room:a", "phx_join", {"wait": {}})
+    await house.waiting.wait()
+    await client.send("1", "2", "room:a", "echo", {})
+    await client.send("1", None, "room:a", "echo", {})
+    await client.send("1", "3", "room:a", "phx_leave", {})
+    await client.expect("1", "3", "room:a", REPLY, OK)
+    await client.expect("1", "1", "room:a", CLOSE, {})
+    await client.expect(None, "2", "room:a", REPLY, UNMATCHED)
+    house.gate.set()
+    await client.silence()
+    await client.send("4", "4", "room:b", "phx_join", {"refuse": "no"})
+    await client.send("4", "5", "room:b", "echo", {})
+    await client.expect("4", "4", "room:b", REPLY, error("no"))
+    await client.expect(None, "5", "room:b", REPLY, UNMATCHED)
+    await client.silence()
+
+
 # -- joining again
 
 
@@ -174,9 +193,7 @@ async def test_a_second_join_that_fails_still_ends_the_first(running, connect, p
     await client.expect(None, "3", "room:a", REPLY, UNMATCHED)
 
 
-async def test_a_join_overtaken_by_another_is_told_so_at_once(
-    running, house, connect
-):
+async def test_a_join_overtaken_by_another_is_told_so_at_once(running, house, connect):
     client = await connect(running)
     await client.send("1", "1", "room:a", "phx_join", {"wait": {}})
     await house.waiting.wait()

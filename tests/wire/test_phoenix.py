@@ -242,6 +242,33 @@ class TestDispatch:
         )
         await until(lambda: not one._joining)
 
+    async def test_a_client_that_joins_a_stream_in_a_loop_has_one_decision_under_way(self):
+        gate = asyncio.Event()
+        cancelled: list[int] = []
+
+        class News(Stream):
+            async def join(self, request):
+                try:
+                    await gate.wait()
+                except asyncio.CancelledError:
+                    cancelled.append(request.payload)
+                    raise
+
+        one, engine = dispatch(News(), max_subscribers=9)
+        ann, bob = Socket(), Socket()
+        for sub in range(5):
+            join(one, sub, sub, socket=ann)
+            await asyncio.sleep(0)
+        join(one, 9, socket=bob)
+        assert len(one._joining) == 2
+        await until(lambda: len(cancelled) == 4)
+        assert one._undecided == {"room:a": 2}
+        gate.set()
+        await until(lambda: len(engine.told) == 2)
+        assert engine.told == [(4, "ok", {}), (9, "ok", {})]
+        await until(lambda: not one._joining)
+        assert cancelled == [0, 1, 2, 3]
+
     async def test_a_stream_may_seat_a_subscriber_in_a_lane(self):
         class News(Stream):
             async def join(self, request):

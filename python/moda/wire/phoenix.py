@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -68,7 +68,7 @@ class Dispatch:
     def __init__(self, hub: Hub, routes: list[Route]) -> None:
         self._hub = hub
         self._routes = routes
-        self._joining: set[asyncio.Task[None]] = set()
+        self._joining: dict[tuple[Socket, str], asyncio.Task[None]] = {}
         self._undecided: Counter[str] = Counter()
 
     def join(
@@ -92,9 +92,7 @@ class Dispatch:
             decided = self._place(target, topic)
             request = JoinRequest(topic, params, None, socket)
             work = self._join_stream(serves, target.check, sub, request, payload, binary, decided)
-            task = asyncio.get_running_loop().create_task(work)
-            self._joining.add(task)
-            task.add_done_callback(self._joining.discard)
+            self._start(work, (socket, topic))
             return None
         try:
             channel = serves()
@@ -109,6 +107,22 @@ class Dispatch:
         conversation = Conversation(self._hub, sub, channel, target.check, target.rate, decided)
         conversation.begin(payload, binary)
         return conversation
+
+    def _start(self, work: Coroutine[Any, Any, None], place: tuple[Socket, str]) -> None:
+        """Runs the decision on a stream's join in place of an older one for the same place.
+
+        Whoever joins in a loop has one decision under way and not one per join.
+        """
+        older = self._joining.get(place)
+        if older is not None:
+            older.cancel()
+        task = self._joining[place] = asyncio.get_running_loop().create_task(work)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            if self._joining.get(place) is task:
+                del self._joining[place]
+
+        task.add_done_callback(ended)
 
     def _place(self, target: Route, topic: str) -> Callable[[], None] | None:
         """Holds a place under the topic's cap until the join is decided; what it returns gives it up."""
