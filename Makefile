@@ -75,7 +75,7 @@ lock: ## pin all Python packages again (needs uv)
 	requirements/lock.sh
 
 clean: ## remove everything that was built
-	rm -rf $(VENV) $(STAMPS) target build dist bin web/node_modules tests/node/node_modules tests/e2e/node_modules python/moda/console python/moda/*.so
+	rm -rf $(VENV) $(STAMPS) target build dist bin web/node_modules tests/node/node_modules tests/e2e/node_modules examples/chat/node_modules python/moda/console python/moda/*.so
 
 # -- what the above stand on
 
@@ -112,9 +112,10 @@ $(STAMPS)/console: $(STAMPS)/web $(WEB_SOURCES)
 	cd web && npm run --silent build
 	@touch $@
 
-$(STAMPS)/node-tests: tests/node/package-lock.json tests/e2e/package-lock.json | $(STAMPS)
+$(STAMPS)/node-tests: tests/node/package-lock.json tests/e2e/package-lock.json examples/chat/package-lock.json | $(STAMPS)
 	cd tests/node && npm ci --no-audit --no-fund --loglevel=error
 	cd tests/e2e && npm ci --no-audit --no-fund --loglevel=error
+	cd examples/chat && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(STAMPS)/cargo-fuzz: | $(STAMPS)

@@ -152,6 +152,7 @@ async def test_messages_behind_a_join_that_is_refused_are_unmatched(running, hou
     await client.expect("1", "3", "room:a", REPLY, OK)
     await client.expect("1", "1", "room:a", CLOSE, {})
     await client.expect(None, "2", "room:a", REPLY, UNMATCHED)
+    await client.expect(None, None, "room:a", REPLY, UNMATCHED)
     house.gate.set()
     await client.silence()
     await client.send("4", "4", "room:b", "phx_join", {"refuse": "no"})

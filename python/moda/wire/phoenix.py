@@ -92,7 +92,7 @@ class Dispatch:
             decided = self._place(target, topic)
             request = JoinRequest(topic, params, None, socket)
             work = self._join_stream(serves, target.check, sub, request, payload, binary, decided)
-            self._start(work, (socket, topic))
+            self._start(work, (socket, topic), decided)
             return None
         try:
             channel = serves()
@@ -108,7 +108,12 @@ class Dispatch:
         conversation.begin(payload, binary)
         return conversation
 
-    def _start(self, work: Coroutine[Any, Any, None], place: tuple[Socket, str]) -> None:
+    def _start(
+        self,
+        work: Coroutine[Any, Any, None],
+        place: tuple[Socket, str],
+        decided: Callable[[], None] | None,
+    ) -> None:
         """Runs the decision on a stream's join in place of an older one for the same place.
 
         Whoever joins in a loop has one decision under way and not one per join.
@@ -121,16 +126,26 @@ class Dispatch:
         def ended(_: asyncio.Task[None]) -> None:
             if self._joining.get(place) is task:
                 del self._joining[place]
+            if decided is not None:
+                decided()  # cancelled before its first step, the work itself never does
 
         task.add_done_callback(ended)
 
     def _place(self, target: Route, topic: str) -> Callable[[], None] | None:
-        """Holds a place under the topic's cap until the join is decided; what it returns gives it up."""
+        """Holds a place under the topic's cap until the join is decided; what it returns gives it up.
+
+        Once: to call it again does nothing.
+        """
         if target.max_subscribers is None:
             return None
         self._undecided[topic] += 1
+        held = True
 
         def decided() -> None:
+            nonlocal held
+            if not held:
+                return
+            held = False
             self._undecided[topic] -= 1
             if not self._undecided[topic]:
                 del self._undecided[topic]
