@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from moda import Channel, Gateway, Raw
-from phoenix import CRASHED, OK, broadcast
+from phoenix import CRASHED, OK, broadcast, pushed
 
 REPLY = "phx_reply"
 
@@ -215,8 +215,6 @@ async def test_an_intercepted_broadcast_is_pushed_by_the_channel_changed_or_not_
 
 
 async def test_an_intercepted_binary_broadcast_is_a_binary_push(running, connect):
-    from phoenix import pushed
-
     client = await connect(running)
     await client.join("tower:a", ref="1")
     running.gateway.broadcast("tower:a", "said", b"\x01\x02")

@@ -8,6 +8,7 @@ import pytest
 
 from moda import Channel, Gateway
 from phoenix import CRASHED, OK, UNMATCHED, PhoenixV1
+from raw import TEXT, Raw, frame
 
 REPLY = "phx_reply"
 CLOSE = "phx_close"
@@ -157,11 +158,11 @@ async def test_every_way_a_connection_goes_ends_its_channels_as_closed(
     await polite.close()
     rude = await raw(running)
     await rude.upgrade()
-    await PhoenixRaw.join(rude, "room:rude")
+    await join(rude, "room:rude")
     rude.reset()
     half = await raw(running)
     await half.upgrade()
-    await PhoenixRaw.join(half, "room:half")
+    await join(half, "room:half")
     half.half_close()
     await half.ended()
     assert await house.goodbyes(3) == [
@@ -194,14 +195,9 @@ async def test_v1_hears_of_a_stop_and_of_a_crash(running, connect_v1):
     await client.expect("room:b", ERROR, CRASHED, None)
 
 
-class PhoenixRaw:
+async def join(client: Raw, topic: str) -> None:
     """A join over a bare connection."""
-
-    @staticmethod
-    async def join(client, topic: str) -> None:
-        from raw import frame
-
-        await client.send(frame(f'["1","1","{topic}","phx_join",{{}}]'))
-        opcode, payload = await client.receive()
-        assert opcode == 1
-        assert b'"status":"ok"' in payload
+    await client.send(frame(f'["1","1","{topic}","phx_join",{{}}]'))
+    opcode, payload = await client.receive()
+    assert opcode == TEXT
+    assert b'"status":"ok"' in payload

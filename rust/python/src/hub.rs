@@ -346,7 +346,8 @@ impl Hub {
         let closed = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let conns = hub.sessions.hub.by_id(socket_id);
+            let mut conns = hub.sessions.hub.by_id(socket_id);
+            conns.retain(|conn| hub.sessions.hub.conn(*conn).is_some_and(Conn::is_open));
             for conn in &conns {
                 hub.sessions
                     .close(*conn, 1001, "disconnected", "closed", false);

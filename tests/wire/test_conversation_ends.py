@@ -1,0 +1,257 @@
+"""Every end of a channel: one of them, one goodbye, and nothing left running behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway import until
+from moda import Channel, Reply, Stop
+from moda.wire import conversation as module
+
+# -- ends
+
+
+async def test_a_leave_of_an_idle_channel_needs_no_task(talk):
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    await room.join()
+    room.conversation.leaving('"9"')
+    assert room.told[1:] == [("finish_leave", '"9"')]
+    await room.idle()
+    assert reasons == ["left"]
+
+
+async def test_callbacks_run_one_at_a_time_the_last_one_too(talk):
+    order: list[str] = []
+    started = asyncio.Event()
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.spawn(self.beside())
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                order.append("handler has cleaned up")
+
+        async def beside(self):
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                order.append("spawned work has cleaned up")
+
+        async def leave(self, reason):
+            order.append(f"leave {reason}")
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await started.wait()
+    room.conversation.ended("closed")
+    await room.idle()
+    assert sorted(order[:2]) == ["handler has cleaned up", "spawned work has cleaned up"]
+    assert order[2:] == ["leave closed"]
+
+
+async def test_leave_runs_although_a_handler_will_not_be_cancelled(talk, monkeypatch):
+    monkeypatch.setattr(module, "GOODBYE_SECONDS", 0.01)
+    release = asyncio.Event()
+    started = asyncio.Event()
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            while not release.is_set():
+                started.set()
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await started.wait()
+    room.conversation.ended("closed")
+    await room.hub.errands_done()
+    assert reasons == ["closed"]
+    release.set()
+    await room.idle()
+
+
+async def test_a_channel_ends_once_for_many_reasons(talk):
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.stop("normal", Reply("ok", {"bye": True}))
+            self.stop("again")
+            self.push("too late", {})
+            raise RuntimeError("and a crash on top")
+
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await room.idle()
+    room.conversation.ended("closed")
+    await room.idle()
+    assert room.told[1:3] == [("reply", '"2"', "ok", {"bye": True}), ("end", "close")]
+    assert [told for told in room.told if told[0] == "end"] == [("end", "close")]
+    assert reasons == ["normal"]
+
+
+async def test_a_returned_stop_replies_only_if_somebody_waits(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Stop("moved", Reply("ok", {"to": "b"}))
+
+    for ref, replies in (('"2"', [("reply", '"2"', "ok", {"to": "b"})]), (None, [])):
+        room = talk(Room)
+        await room.join()
+        room.say("e", None, ref)
+        await room.idle()
+        assert room.told[1:] == [*replies, ("end", "crash")]
+
+
+async def test_work_spawned_after_the_end_never_starts(talk):
+    ran: list[bool] = []
+
+    class Room(Channel):
+        async def leave(self, reason):
+            self.spawn(self.work())
+
+        async def work(self):
+            ran.append(True)
+
+    room = talk(Room)
+    await room.join()
+    room.conversation.ended("closed")
+    await room.idle()
+    await asyncio.sleep(0)
+    assert ran == []
+
+
+async def test_spawned_work_that_awaits_something_cancelled_has_crashed(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.spawn(self.work())
+
+        async def work(self):
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await until(lambda: ("end", "crash") in room.told)
+    await room.idle()
+
+
+async def test_spawned_work_that_returns_ends_nothing(talk):
+    done = asyncio.Event()
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            if event == "go":
+                self.spawn(self.work())
+            return Reply()
+
+        async def work(self):
+            done.set()
+
+    room = talk(Room)
+    await room.join()
+    room.say("go")
+    await done.wait()
+    room.say("still there")
+    await room.idle()
+    assert room.told[1:] == [("reply", '"2"', "ok", {})] * 2
+    assert not room.conversation._spawned
+
+
+async def test_a_reader_found_too_slow_by_the_channels_own_push_stops_the_pushing(talk):
+    """The engine ends the channel inside the very call that fills the last byte of the budget."""
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def joined(self):
+            while True:
+                self.push("drop", {})
+                await asyncio.sleep(0)
+
+        async def leave(self, reason):
+            reasons.append(reason)
+
+    room = talk(Room)
+    pushes = iter(range(3))
+
+    def push(*_: Any) -> bool:
+        if next(pushes, None) is None:
+            room.conversation.ended("closed")
+        return True
+
+    room.engine.push = push  # type: ignore[method-assign]
+    await room.join()
+    assert reasons == ["closed"]
+
+
+@pytest.mark.parametrize("where", ["join", "joined", "handle", "outgoing", "leave", "spawn"])
+async def test_a_crash_anywhere_is_logged_with_its_topic(talk, where):
+    class Room(Channel):
+        async def join(self, payload):
+            self.crash("join")
+
+        async def joined(self):
+            self.crash("joined")
+
+        async def handle(self, event, payload):
+            if where == "spawn":
+                self.spawn(self.work())
+            self.crash("handle")
+
+        async def outgoing(self, event, payload):
+            self.crash("outgoing")
+
+        async def leave(self, reason):
+            self.crash("leave")
+
+        async def work(self):
+            self.crash("spawn")
+
+        def crash(self, here):
+            if here == where:
+                raise RuntimeError("told to")
+
+    room = talk(Room)
+    with capture_logs() as logs:
+        await room.join()
+        if where not in ("join", "joined"):
+            room.say("e")
+            room.conversation.outgoing("news", b"{}", False)
+            await room.idle()
+            room.conversation.ended("closed")
+        await room.idle()
+    expected = {"join": "channel.join.failed", "leave": "channel.leave.failed"}
+    assert [(log["event"], log["topic"]) for log in logs] == [
+        (expected.get(where, "channel.failed"), "room:a")
+    ]
+    ends = [told for told in room.told if told[0] in ("end", "join_error")]
+    assert len(ends) == (0 if where == "leave" else 1)
