@@ -28,6 +28,7 @@ test-rust: $(STAMPS)/rust-ready
 	cargo test -q -p moda-core -p moda-load --locked
 
 test-python: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/console $(STAMPS)/node-tests
+	@tools/need openssl openssl
 	$(PY) -m pytest -q --ignore=tests/e2e
 
 test-web: $(STAMPS)/web

@@ -291,6 +291,7 @@ async def test_a_disconnect_by_socket_id_closes_with_1001_and_no_channel_frame(s
     for one in (*ann, bob):
         await one.join("room:a")
     assert house.gateway.disconnect("ann") == 2
+    assert house.gateway.disconnect("ann") == 0, "those are closing already"
     assert house.gateway.disconnect("nobody") == 0
     for one in ann:
         with pytest.raises(ConnectionClosed) as closed:
