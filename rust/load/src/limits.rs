@@ -94,6 +94,7 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
         host: String::new(),
         path: String::new(),
     })?;
+    swarm.stay_awake();
     let group = swarm.group(Group {
         raw: true,
         ..Group::default()

@@ -31,6 +31,7 @@ pub fn fanout(options: &Options) -> Result<Value, Failure> {
     let deliveries: u64 = options.positive("deliveries")?;
     let singles: usize = options.number("singles")?;
     let mut stage = Stage::open(options, 3)?;
+    stage.swarm.stay_awake();
     stage.subscribe(count, options.number("in-flight")?)?;
     stage.idle(Duration::from_millis(500))?;
 
