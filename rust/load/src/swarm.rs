@@ -263,7 +263,11 @@ impl Swarm {
     /// Waits at most `limit` for one batch of events and serves it.
     pub fn poll(&mut self, limit: Duration, handler: &mut impl Handler) -> io::Result<()> {
         let tick = handler.tick(self);
-        let limit = if self.awake { Duration::ZERO } else { limit.min(tick) };
+        let limit = if self.awake {
+            Duration::ZERO
+        } else {
+            limit.min(tick)
+        };
         let mut events = [sys::NO_EVENT; BATCH];
         let ready = self.main.wait(&mut events, limit)?;
         for (index, event) in events[..ready].iter().enumerate() {
