@@ -83,7 +83,6 @@ class Gateway:
         self._routes: list[Route] = []
         self._document: documents.Document | None = None
         self._servers: Sequence[documents.Server] = ()
-        self._registry = documents.Registry(documents.own(without=OWN_ADDRESSES))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._started = 0.0
@@ -284,7 +283,7 @@ class Gateway:
         """Checks all declarations and makes the mounts. Raises ConfigurationError; called once, before the start."""
         if self._mounts is not None:
             return self._mounts
-        self._registry = documents.Registry(self.document)
+        registry = documents.Registry(self.document)
         core = self.hub.core
         numbers: dict[str, int] = {}
         mounts: list[Mount] = []
@@ -296,9 +295,9 @@ class Gateway:
             )
             mounts.append(Mount(self.hub, options, numbers[path]))
         for declared in self._declared:
-            self._add_route(declared, numbers)
-        self._serve_document(numbers)
-        self.hub.key_of = key_finder(self._registry)
+            self._add_route(declared, numbers, registry)
+        self._serve_document(numbers, registry)
+        self.hub.key_of = key_finder(registry)
         self._mounts = mounts
         return mounts
 
@@ -352,21 +351,25 @@ class Gateway:
                 f"{call} comes too late: the gateway has been built, and would ignore it"
             )
 
-    def _serve_document(self, numbers: Mapping[str, int]) -> None:
+    def _serve_document(self, numbers: Mapping[str, int], registry: documents.Registry) -> None:
         """Serves what the application's document declares and no code has registered."""
         if self._asyncapi is None:
             return
-        known = {self._registry.declared(declared.pattern) for declared in self._declared}
-        for route in self._registry.routes:
+        known = {registry.declared(declared.pattern) for declared in self._declared}
+        for route in registry.routes:
             if route in known or route.address in OWN_ADDRESSES:
                 continue
             self._add_route(
-                _Declared(route.address, served_by_document(route), None, None, None, None), numbers
+                _Declared(route.address, served_by_document(route), None, None, None, None),
+                numbers,
+                registry,
             )
 
-    def _add_route(self, declared: _Declared, numbers: Mapping[str, int]) -> None:
+    def _add_route(
+        self, declared: _Declared, numbers: Mapping[str, int], registry: documents.Registry
+    ) -> None:
         try:
-            found = self._registry.declared(declared.pattern)
+            found = registry.declared(declared.pattern)
         except documents.DocumentError as error:
             raise ConfigurationError(f"channel({declared.pattern!r}): {error.problem}") from None
         policy = found.policy if found is not None else documents.UNDECLARED
