@@ -41,12 +41,15 @@ def test_an_absolute_target_is_met_by_the_median_and_not_by_the_best_run() -> No
 
 
 @pytest.mark.parametrize("fault", ["missing", "skipped", "disordered"])
-def test_a_run_that_lost_deliveries_is_no_measurement(fault: str) -> None:
-    burst = {"missing": 0, "skipped": 0, "disordered": 0}
+@pytest.mark.parametrize("side", ["gateway", "bare"])
+def test_a_run_that_lost_deliveries_is_no_measurement(side: str, fault: str) -> None:
+    good = {"missing": 0, "skipped": 0, "disordered": 0}
+    bad = {**good, fault: 1}
+    burst = {"gateway": [good], "bare": [good, good]}
     result = {"burst": burst, "errors": {}, "single_incomplete": 0}
     assert rows.sound(result) is result
-    burst[fault] = 1
-    with pytest.raises(machine.BenchError, match=fault):
+    burst[side] = [good, bad]
+    with pytest.raises(machine.BenchError, match=f"{fault} by the {side}"):
         rows.sound(result)
 
 

@@ -87,15 +87,6 @@ pub fn microseconds(nanoseconds: u64) -> f64 {
     }
 }
 
-/// The middle of the values (the lower one of two), 0 for none.
-pub fn median(values: &mut [u64]) -> u64 {
-    values.sort_unstable();
-    values
-        .len()
-        .checked_sub(1)
-        .map_or(0, |last| values[last / 2])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,12 +122,5 @@ mod tests {
     #[test]
     fn an_empty_histogram_says_zero() {
         assert_eq!(Histogram::default().percentile(990), 0);
-        assert_eq!(median(&mut []), 0);
-    }
-
-    #[test]
-    fn the_median_is_the_middle_value() {
-        assert_eq!(median(&mut [9, 1, 5]), 5);
-        assert_eq!(median(&mut [4, 1, 2, 3]), 2);
     }
 }

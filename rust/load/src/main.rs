@@ -3,6 +3,7 @@
 //! Every command prints one JSON object on stdout, progress and errors on stderr, and exits 0 when
 //! it could measure (what it measured may be bad), 1 when it could not, 2 for a wrong command line.
 
+mod bare;
 mod client;
 mod echo;
 mod histogram;
@@ -65,18 +66,17 @@ const BYTES: Flag = flag(
     "size of a broadcast as text, frame header not counted",
 );
 const PER_TURN: Flag = flag("per-turn", "1", "broadcasts per turn of the server's loop");
-const FRAMES: Flag = flag(
-    "per-turn",
-    "10",
-    "frames per call of the second measurement",
-);
 const DELIVERIES: Flag = flag(
     "deliveries",
-    "400000",
-    "about how many deliveries to measure",
+    "30000",
+    "about how many deliveries in each measurement",
+);
+const PAIRS: Flag = flag(
+    "pairs",
+    "15",
+    "measurements of the gateway, each between two of the bare sender",
 );
 const SINGLES: Flag = flag("singles", "20", "single broadcasts to time");
-const PAUSE: Flag = flag("interval-us", "0", "pause between turns in microseconds");
 const MILLISECOND: Flag = flag(
     "interval-us",
     "1000",
@@ -112,7 +112,7 @@ const LIMIT: Flag = flag(
 const PID: Flag = flag(
     "pid",
     "0",
-    "the server's process, to account its CPU time; 0 for none",
+    "the server's process, for its CPU time and its sockets; 0 for none",
 );
 const PATIENCE: Flag = flag(
     "patience",
@@ -134,20 +134,6 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command {
-        name: "limit-fanout",
-        help: "machine limit: a bare send loop over loopback sockets",
-        flags: &[
-            &CONNECTIONS,
-            &BYTES,
-            &FRAMES,
-            &DELIVERIES,
-            &SINGLES,
-            &SERVER_CORE,
-            &CORE,
-        ],
-        run: limits::fanout,
-    },
-    Command {
         name: "limit-echo",
         help: "machine limit: a bare epoll echo of heartbeat frames",
         flags: &[&FEW, &DEPTH, &SECONDS, &SERVER_CORE, &CORE],
@@ -155,7 +141,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "fanout",
-        help: "broadcasts to many subscribers (needs bench:control)",
+        help: "broadcasts to many subscribers (needs bench:control), and with --pid a bare send loop over the same sockets",
         flags: &[
             &URL,
             &PID,
@@ -163,13 +149,14 @@ const COMMANDS: &[Command] = &[
             &TOPIC,
             &BYTES,
             &PER_TURN,
-            &PAUSE,
             &DELIVERIES,
+            &PAIRS,
             &SINGLES,
             &PROBES,
             &PROBE_MS,
             &PATIENCE,
             &BOUNDED,
+            &SERVER_CORE,
             &CORE,
         ],
         run: scenes::fanout,

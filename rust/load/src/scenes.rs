@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
-use crate::limits::spread;
+use crate::bare::Bare;
+use crate::echo;
+use crate::histogram::microseconds;
 use crate::options::Options;
 use crate::reception::{rate, seconds, Account};
 use crate::stage::{Order, Stage};
 use crate::sys;
 use crate::Failure;
 
-/// Phases of the probes: before anything happens, and during what is measured.
+/// Phases of the probes: before anything happens, and during single broadcasts.
 const QUIET: usize = 0;
 const SINGLE: usize = 1;
-const BURST: usize = 2;
 
 fn order(options: &Options, count: u64) -> Result<Order, Failure> {
     Ok(Order {
@@ -25,67 +26,135 @@ fn order(options: &Options, count: u64) -> Result<Order, Failure> {
     })
 }
 
-/// `fanout`: single broadcasts, then as many as the gateway manages.
+/// `fanout`: single broadcasts, then as many as the gateway manages. With the gateway's process
+/// known, a bare sender does the same over the same sockets before, between and after.
 pub fn fanout(options: &Options) -> Result<Value, Failure> {
     let count: usize = options.positive("connections")?;
     let deliveries: u64 = options.positive("deliveries")?;
-    let singles: usize = options.number("singles")?;
-    let mut stage = Stage::open(options, 3)?;
+    let (pairs, singles): (usize, usize) = (options.number("pairs")?, options.number("singles")?);
+    let (pid, frames): (i32, u64) = (options.number("pid")?, options.positive("per-turn")?);
+    let bytes: usize = options.positive("bytes")?;
+    let mut stage = Stage::open(options, 2)?;
     stage.swarm.stay_awake();
     stage.subscribe(count, options.number("in-flight")?)?;
+    let bare = if pid == 0 {
+        None
+    } else {
+        let core = echo::core(options, "server-core")?;
+        Some(Bare::borrow(pid, core, &stage.addresses()?, bytes)?)
+    };
     stage.idle(Duration::from_millis(500))?;
 
     // Warms what both phases use: the sockets' first frames, the encoder, the branch predictor.
-    let warm = Order {
+    let one = Order {
+        count: 1,
         per_turn: 1,
+        bytes: bytes as u64,
         interval_us: 0,
-        ..order(options, 3)?
     };
-    stage.publish(warm, QUIET)?;
-    let (mut first, mut last) = (Vec::new(), Vec::new());
+    stage.publish(Order { count: 3, ..one }, QUIET)?;
+    if let Some(bare) = &bare {
+        stage.bare(bare, 3, 1)?;
+    }
+    let mut single = Sides::default();
     let mut incomplete = 0;
-    for _ in 0..singles {
-        stage.idle(Duration::from_millis(100))?;
-        stage.publish(Order { count: 1, ..warm }, SINGLE)?;
-        let reception = &stage.observer.reception;
-        if reception.received < stage.expected(1) {
-            incomplete += 1;
-            continue;
+    for turn in 0..=singles {
+        if let Some(bare) = &bare {
+            stage.idle(Duration::from_millis(50))?;
+            stage.silence(true);
+            stage.bare(bare, 1, 1)?;
+            stage.silence(false);
+            incomplete += single.note_span(Side::Bare, &stage);
         }
-        first.push(reception.latency.percentile(0));
-        last.push(reception.span());
+        if turn < singles {
+            stage.idle(Duration::from_millis(50))?;
+            stage.publish(one, SINGLE)?;
+            incomplete += single.note_span(Side::Gateway, &stage);
+        }
     }
 
-    let order = order(options, (deliveries / count as u64).max(1))?;
-    let account = Account::begin(options.number("pid")?)?;
+    let rounds = (deliveries / (count as u64 * frames)).max(1);
+    let order = Order {
+        count: rounds * frames,
+        per_turn: frames,
+        ..one
+    };
     let (start, cpu) = (sys::now(), sys::cpu_time());
-    let server = stage.publish(order, BURST)?;
+    let mut burst = Sides::default();
+    for turn in 0..=pairs {
+        // Long enough for the heartbeats that keep everybody alive.
+        stage.idle(Duration::from_millis(20))?;
+        stage.silence(true);
+        if let Some(bare) = &bare {
+            let account = Account::begin(bare.pid())?;
+            stage.bare(bare, rounds, frames)?;
+            burst.note_rate(Side::Bare, &stage, order.count, &account)?;
+        }
+        if turn < pairs {
+            let account = Account::begin(pid)?;
+            stage.publish(order, QUIET)?;
+            burst.note_rate(Side::Gateway, &stage, order.count, &account)?;
+        }
+        stage.silence(false);
+    }
     let (took, cpu) = (sys::now() - start, sys::cpu_time() - cpu);
-    let reception = &stage.observer.reception;
-    let mut burst = reception.summary(stage.expected(order.count));
-    burst["cpu_ns"] = account.per(reception.received)?;
-    let latency = reception.latency.summary();
     stage.settle()?;
     Ok(json!({
         "command": "fanout",
         "connections": count,
-        "bytes": order.bytes,
-        "per_turn": order.per_turn,
-        "burst": burst,
-        "latency_us": latency,
-        "server": server,
-        "single_first_us": spread(&mut first),
-        "single_last_us": spread(&mut last),
+        "bytes": bytes,
+        "per_turn": frames,
+        "burst": burst.values(),
+        "single_last_us": single.values(),
         "single_incomplete": incomplete,
         "heartbeat_us": {
             "quiet": stage.observer.probes.summary(QUIET),
             "single": stage.observer.probes.summary(SINGLE),
-            "burst": stage.observer.probes.summary(BURST),
         },
         "heartbeats_unanswered": stage.observer.probes.unanswered(),
-        "client_cpu": seconds(cpu) / seconds(took),
+        "client_cpu": seconds(cpu) / seconds(took.max(1)),
         "errors": stage.swarm.errors,
     }))
+}
+
+/// Who sent what was measured.
+#[derive(Clone, Copy)]
+enum Side {
+    Gateway,
+    Bare,
+}
+
+/// What was measured of each sender, in the order of time.
+#[derive(Default)]
+struct Sides([Vec<Value>; 2]);
+
+impl Sides {
+    /// Notes how long the last subscriber waited; 1 when somebody waits still.
+    fn note_span(&mut self, side: Side, stage: &Stage) -> u64 {
+        let reception = &stage.observer.reception;
+        self.0[side as usize].push(json!(microseconds(reception.span())));
+        u64::from(reception.received < stage.expected(1))
+    }
+
+    /// Notes the rate of so many broadcasts, and the sender's CPU time per delivery.
+    fn note_rate(
+        &mut self,
+        side: Side,
+        stage: &Stage,
+        count: u64,
+        account: &Account,
+    ) -> Result<(), Failure> {
+        let reception = &stage.observer.reception;
+        let mut found = reception.summary(stage.expected(count));
+        found["cpu_ns"] = account.per(reception.received)?;
+        self.0[side as usize].push(found);
+        Ok(())
+    }
+
+    fn values(self) -> Value {
+        let [gateway, bare] = self.0;
+        json!({ "gateway": gateway, "bare": bare })
+    }
 }
 
 /// `join`: a crowd arrives. A client counts when its join is answered.

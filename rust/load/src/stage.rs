@@ -3,10 +3,12 @@
 //! pays: one call of `gateway.broadcast` in Python, one encoding, the hub.
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use serde_json::{json, Value};
 
+use crate::bare::Bare;
 use crate::client::{Connection, Group, State, Target};
 use crate::histogram::Histogram;
 use crate::options::Options;
@@ -35,10 +37,15 @@ pub struct Observer {
     control: usize,
     answer: Option<String>,
     keep_alive: bool,
+    /// Nobody sends: neither the keep-alive nor the probes.
+    silent: bool,
 }
 
 impl Handler for Observer {
     fn tick(&mut self, swarm: &mut Swarm) -> Duration {
+        if self.silent {
+            return Duration::MAX;
+        }
         if self.keep_alive {
             swarm.keep_alive(KEEP_ALIVE_PERIOD, sys::now());
         }
@@ -114,6 +121,7 @@ impl Stage {
             control,
             answer: None,
             keep_alive: false,
+            silent: false,
         };
         if swarm.open(probing, count, 0, JOINING, &mut observer)? < count {
             return Err(format!("probes refused: {:?}", swarm.errors).into());
@@ -206,10 +214,7 @@ impl Stage {
     /// `phase`. Returns the server's own account of it.
     pub fn publish(&mut self, order: Order, phase: usize) -> Result<Value, Failure> {
         let control = self.control()?;
-        for connection in &mut self.swarm.connections {
-            connection.sequence = 0;
-        }
-        self.observer.reception.begin();
+        self.begin();
         self.observer.answer = None;
         let Order {
             count,
@@ -224,23 +229,9 @@ impl Stage {
         ]);
         let before = std::mem::replace(&mut self.observer.probes.phase, phase);
         self.swarm.send(control, request.to_string().as_bytes());
-        let (expected, patience) = (self.expected(count), nanoseconds(self.patience));
-        let mut seen = (0, sys::now());
-        self.swarm.run(
-            Duration::from_secs(3600),
-            &mut self.observer,
-            |swarm, observer| {
-                let received = observer.reception.received;
-                if observer.answer.is_some() && received >= expected {
-                    return true;
-                }
-                let now = sys::now();
-                if received != seen.0 {
-                    seen = (received, now);
-                }
-                swarm.connections[control].state == State::Closed || now - seen.1 > patience
-            },
-        )?;
+        self.receive(self.expected(count), |swarm, observer| {
+            observer.answer.is_some() || swarm.connections[control].state == State::Closed
+        })?;
         self.observer.probes.phase = before;
         let answer = self.observer.answer.take();
         let answer = answer.ok_or_else(|| {
@@ -255,6 +246,60 @@ impl Stage {
         let answer: Value = serde_json::from_str(&answer)
             .map_err(|error| Failure::from(format!("publish reply {answer:?}: {error}")))?;
         Ok(answer["response"].clone())
+    }
+
+    /// The same from the bare sender, one order of so many rounds of so many frames per call.
+    pub fn bare(&mut self, bare: &Bare, rounds: u64, frames: u64) -> io::Result<()> {
+        self.begin();
+        bare.send(rounds, frames)?;
+        self.receive(self.expected(rounds * frames), |_, _| true)
+    }
+
+    /// Silences everybody but the publisher for a while: what two senders are compared by must
+    /// not hold a neighbour's heartbeats for one of them only.
+    pub fn silence(&mut self, silent: bool) {
+        self.observer.silent = silent;
+    }
+
+    /// Where the subscribers' sockets begin.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddrV4>> {
+        let all = self.swarm.connections.iter();
+        all.filter(|one| one.group == self.subscribers)
+            .filter_map(|one| one.socket.as_ref())
+            .map(sys::local)
+            .collect()
+    }
+
+    fn begin(&mut self) {
+        for connection in &mut self.swarm.connections {
+            connection.sequence = 0;
+        }
+        self.observer.reception.begin();
+    }
+
+    /// Returns when so many deliveries have come and the publisher is `done`, or when nothing has
+    /// come for as long as the patience lasts.
+    fn receive(
+        &mut self,
+        expected: u64,
+        done: impl Fn(&Swarm, &Observer) -> bool,
+    ) -> io::Result<()> {
+        let patience = nanoseconds(self.patience);
+        let mut seen = (0, sys::now());
+        let limit = Duration::from_secs(3600);
+        self.swarm
+            .run(limit, &mut self.observer, |swarm, observer| {
+                let received = observer.reception.received;
+                if received >= expected && done(swarm, observer) {
+                    return true;
+                }
+                let now = sys::now();
+                if received != seen.0 {
+                    seen = (received, now);
+                }
+                now - seen.1 > patience
+            })?;
+        Ok(())
     }
 
     /// Deliveries that `count` broadcasts make to the subscribers that read.

@@ -4,6 +4,7 @@
 //! is taken from the figure. Plain system calls on plain descriptors keep that spending visible:
 //! one `recv` per readable socket, one `send` per reply batch, no runtime between.
 
+use std::fs;
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -138,6 +139,73 @@ pub fn process_cpu_time(pid: i32) -> io::Result<u64> {
         check(libc::clock_gettime(clock, &raw mut time))?;
     }
     Ok(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+}
+
+/// A descriptor that stands for a process.
+pub fn process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: creates a descriptor; no memory involved.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    made(raw)
+}
+
+/// A second handle on another process's descriptor `number`.
+pub fn borrow(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: creates a descriptor of this process; no memory involved.
+    let raw = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    made(raw)
+}
+
+/// The numbers of a process's open descriptors.
+pub fn descriptors(pid: i32) -> io::Result<Vec<RawFd>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let numbers = entries.map(|entry| Ok(entry?.file_name().to_str().and_then(|n| n.parse().ok())));
+    numbers.filter_map(Result::transpose).collect()
+}
+
+/// For a forked child that never returns to the caller: closes what it has inherited, but for the
+/// standard streams and `kept`.
+pub fn close_all_but(kept: &[&OwnedFd]) -> io::Result<()> {
+    let me = i32::try_from(std::process::id()).map_err(io::Error::other)?;
+    for number in descriptors(me)? {
+        if number > 2 && kept.iter().all(|one| one.as_raw_fd() != number) {
+            // SAFETY: owners of these numbers are the parent's values, which this copy of the
+            // process never uses or drops: it ends with `_exit`.
+            unsafe { libc::close(number) };
+        }
+    }
+    Ok(())
+}
+
+fn made(raw: libc::c_long) -> io::Result<OwnedFd> {
+    let raw = RawFd::try_from(raw).ok().filter(|raw| *raw >= 0);
+    let raw = raw.ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the call that gave it has just made it, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+type Asks = unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address_by(ask: Asks, socket: &OwnedFd) -> io::Result<SocketAddrV4> {
+    // SAFETY: sockaddr_in is plain integers, for which all zeroes is a valid value.
+    let mut found: libc::sockaddr_in = unsafe { mem::zeroed() };
+    let mut size = socket_length::<libc::sockaddr_in>();
+    // SAFETY: `found` is live and `size` its size; the kernel writes no more than that.
+    check(unsafe { ask(socket.as_raw_fd(), (&raw mut found).cast(), &raw mut size) })?;
+    if i32::from(found.sin_family) != libc::AF_INET {
+        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    }
+    let ip = Ipv4Addr::from(u32::from_be(found.sin_addr.s_addr));
+    Ok(SocketAddrV4::new(ip, u16::from_be(found.sin_port)))
+}
+
+/// The address at the other end of a connected socket; an error for anything that is none.
+pub fn peer(socket: &OwnedFd) -> io::Result<SocketAddrV4> {
+    address_by(libc::getpeername, socket)
+}
+
+/// The address at this end of a socket.
+pub fn local(socket: &OwnedFd) -> io::Result<SocketAddrV4> {
+    address_by(libc::getsockname, socket)
 }
 
 impl Drop for Child {

@@ -160,27 +160,6 @@ fn result(words: &[&str]) -> Value {
 }
 
 #[test]
-fn the_fanout_limit_delivers_every_frame_once_and_in_order_one_and_ten_per_call() {
-    let limit = result(&[
-        "limit-fanout",
-        "--connections",
-        "20",
-        "--deliveries",
-        "2000",
-        "--singles",
-        "2",
-        "--server-core",
-        "none",
-    ]);
-    for (part, deliveries) in [("one", 2000), ("several", 8000)] {
-        assert_eq!(limit[part]["deliveries"], deliveries);
-        assert_eq!(limit[part]["missing"], 0);
-        assert_eq!(limit[part]["disordered"], 0);
-    }
-    assert_eq!(limit["single_last_us"]["count"], 2);
-}
-
-#[test]
 fn the_echo_limit_answers_every_request() {
     let limit = result(&[
         "limit-echo",
@@ -219,46 +198,89 @@ fn heartbeats_and_pings_are_answered_in_the_order_they_were_sent() {
     }
 }
 
-fn fanout(fault: Fault) -> Value {
+fn fanout(fault: Fault, more: &[&str]) -> Value {
     let url = serve(fault);
-    result(&[
-        "fanout",
-        "--url",
-        &url,
-        "--connections",
-        "5",
-        "--deliveries",
-        "50",
-        "--singles",
-        "1",
-        "--probes",
-        "2",
-        "--patience",
-        "0.5",
-    ])
+    let words = "--connections 5 --deliveries 50 --pairs 2 --singles 1 --probes 2 --patience 0.5";
+    let mut all = vec!["fanout", "--url", &url];
+    all.extend(words.split(' '));
+    all.extend(more);
+    result(&all)
+}
+
+fn complete(found: &Value, deliveries: u64) {
+    assert_eq!(found["deliveries"], deliveries);
+    for wrong in ["missing", "skipped", "disordered"] {
+        assert_eq!(found[wrong], 0, "{wrong}");
+    }
 }
 
 #[test]
 fn a_complete_fanout_has_nothing_missing_skipped_or_disordered() {
-    let found = fanout(Fault::None);
-    assert_eq!(found["burst"]["deliveries"], 50);
-    for wrong in ["missing", "skipped", "disordered"] {
-        assert_eq!(found["burst"][wrong], 0, "{wrong}");
+    let found = fanout(Fault::None, &[]);
+    let (gateway, bare) = (&found["burst"]["gateway"], &found["burst"]["bare"]);
+    assert_eq!(gateway.as_array().map(Vec::len), Some(2));
+    for one in gateway.as_array().expect("measurements") {
+        complete(one, 50);
     }
+    assert_eq!(bare, &json!([]), "nobody's sockets to borrow");
     assert_eq!(found["single_incomplete"], 0);
     assert_eq!(found["heartbeats_unanswered"], 0);
 }
 
 #[test]
+fn a_bare_sender_takes_turns_with_the_gateway_on_its_sockets_one_and_ten_frames_per_call() {
+    let me = std::process::id().to_string();
+    for per_turn in ["1", "10"] {
+        let words = [
+            "--pid",
+            &me,
+            "--server-core",
+            "none",
+            "--per-turn",
+            per_turn,
+        ];
+        let found = fanout(Fault::None, &words);
+        for (side, times) in [("gateway", 2), ("bare", 3)] {
+            let measured = found["burst"][side].as_array().expect("measurements");
+            assert_eq!(measured.len(), times, "{side}");
+            for one in measured {
+                complete(one, 50);
+            }
+            assert!(measured.iter().all(|one| one["cpu_ns"].as_u64().is_some()));
+        }
+        let single = &found["single_last_us"];
+        assert_eq!(single["gateway"].as_array().map(Vec::len), Some(1));
+        assert_eq!(single["bare"].as_array().map(Vec::len), Some(2));
+        assert_eq!(found["errors"], json!({}));
+    }
+}
+
+#[test]
+fn a_process_that_does_not_hold_the_clients_lends_no_sockets_and_is_named() {
+    let url = serve(Fault::None);
+    let mut other = Command::new("sleep").arg("30").spawn().expect("a process");
+    let pid = other.id().to_string();
+    let output = run(&["fanout", "--url", &url, "--connections", "2", "--pid", &pid]);
+    other.kill().and_then(|()| other.wait()).expect("its end");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains(&format!("process {pid} holds only 0 of 2")),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_lost_broadcast_is_reported_as_missing_and_skipped_for_every_subscriber() {
-    let found = fanout(Fault::LosesTheSecond);
-    assert_eq!(found["burst"]["missing"], 5);
-    assert_eq!(found["burst"]["skipped"], 5);
+    let found = fanout(Fault::LosesTheSecond, &[]);
+    assert_eq!(found["burst"]["gateway"][0]["missing"], 5);
+    assert_eq!(found["burst"]["gateway"][0]["skipped"], 5);
 }
 
 #[test]
 fn a_repeated_broadcast_is_reported_as_disordered_for_every_subscriber() {
-    assert_eq!(fanout(Fault::RepeatsTheFirst)["burst"]["disordered"], 5);
+    let found = fanout(Fault::RepeatsTheFirst, &[]);
+    assert_eq!(found["burst"]["gateway"][0]["disordered"], 5);
 }
 
 #[test]
@@ -334,5 +356,5 @@ fn a_crowd_joins_and_is_held_and_its_stalled_part_keeps_nothing_from_the_readers
 fn a_wrong_command_line_ends_with_2_and_says_what_is_accepted() {
     let unknown = run(&["fly"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("limit-fanout"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("limit-echo"));
 }
