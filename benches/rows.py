@@ -282,22 +282,28 @@ def join(plan: Plan) -> list[Figure]:
 def stall(plan: Plan) -> list[Figure]:
     """100 readers that stop reading beside 50 that go on, 1,000 messages a second."""
     stalled_readers = 100
-    calm, disturbed, grown = [], [], []
+    calm, disturbed, ratios, grown = [], [], [], []
     for _ in range(plan.repetitions):
-        with machine.serving(MODA_OUTBOX=str(OUTBOX)) as server:
-            calm.append(stalled(server, "reading", min(20, plan.stall_seconds)))
         with machine.serving(MODA_OUTBOX=str(OUTBOX)) as server:
             before, most = server.memory(), 0
             run = machine.start(
-                "stall", url=server.url, seconds=plan.stall_seconds, stalled=stalled_readers
+                "stall",
+                url=server.url,
+                seconds=plan.stall_seconds,
+                calm=max(1, plan.stall_seconds // 3),
+                stalled=stalled_readers,
             )
-            run.wait_for("ready")
+            run.wait_for("stalled")
             while "published" not in run.words and run.process.poll() is None:
                 most = max(most, server.memory())
                 time.sleep(0.25)
-            disturbed.append(latency(run.result()))
-            grown.append((most - before) / MEBI)
-    ratio = statistics.median(disturbed) / statistics.median(calm)
+            result = run.result()
+        around = [latency(result, spell) for spell in result["calm"]]
+        disturbed.append(latency(result, result["disturbed"]))
+        calm.append(statistics.mean(around))
+        ratios.append(paired(disturbed[-1:], around))
+        grown.append((most - before) / MEBI)
+    ratio = statistics.median(ratios)
     budget = stalled_readers * OUTBOX / MEBI
     value = statistics.median(grown)
     return [
@@ -322,17 +328,12 @@ def stall(plan: Plan) -> list[Figure]:
     ]
 
 
-def stalled(server: machine.Server, behaviour: str, seconds: int) -> float:
-    """The p99 latency of the readers that read, in milliseconds."""
-    return latency(machine.load("stall", url=server.url, behaviour=behaviour, seconds=seconds))
-
-
-def latency(result: dict[str, Any]) -> float:
-    """The p99 latency of complete deliveries, in milliseconds."""
-    received = result["received"]
-    if received["missing"] or received["disordered"] or result["readers_alive"] < result["readers"]:
-        raise machine.BenchError(f"readers that read lost deliveries: {received}")
-    return float(result["latency_us"]["p99"]) / 1000
+def latency(result: dict[str, Any], spell: dict[str, Any]) -> float:
+    """The p99 latency of complete deliveries in one spell of a run, in milliseconds."""
+    lost = spell["missing"] or spell["skipped"] or spell["disordered"]
+    if lost or result["readers_alive"] < result["readers"]:
+        raise machine.BenchError(f"readers that read lost deliveries: {spell}")
+    return float(spell["latency_us"]["p99"]) / 1000
 
 
 def idle(plan: Plan) -> list[Figure]:

@@ -120,8 +120,12 @@ const PATIENCE: Flag = flag(
     "seconds without a delivery after which the rest is missing",
 );
 const READERS: Flag = flag("readers", "50", "clients that read and are measured");
-const STALLED: Flag = flag("stalled", "100", "clients that do as --behaviour says");
-const BEHAVIOUR: Flag = flag("behaviour", "stalled", "absent, reading or stalled");
+const STALLED: Flag = flag("stalled", "100", "clients that stop reading");
+const CALM: Flag = flag(
+    "calm",
+    "20",
+    "seconds before and after in which as many read on",
+);
 
 type Run = fn(&Options) -> Result<Value, Failure>;
 
@@ -196,12 +200,10 @@ const COMMANDS: &[Command] = &[
             &URL,
             &READERS,
             &STALLED,
-            &BEHAVIOUR,
             &TOPIC,
-            &BYTES,
-            &PER_TURN,
             &MILLISECOND,
             &MINUTE,
+            &CALM,
             &PROBES,
             &PROBE_MS,
             &PATIENCE,

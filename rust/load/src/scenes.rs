@@ -13,18 +13,10 @@ use crate::stage::{Order, Stage};
 use crate::sys;
 use crate::Failure;
 
-/// Phases of the probes: before anything happens, and during single broadcasts.
+/// Phases of the probes: nothing in particular, and what a scene is about.
 const QUIET: usize = 0;
 const SINGLE: usize = 1;
-
-fn order(options: &Options, count: u64) -> Result<Order, Failure> {
-    Ok(Order {
-        count,
-        per_turn: options.positive("per-turn")?,
-        bytes: options.positive("bytes")?,
-        interval_us: options.number("interval-us")?,
-    })
-}
+const STALLED: usize = 1;
 
 /// `fanout`: single broadcasts, then as many as the gateway manages. With the gateway's process
 /// known, a bare sender does the same over the same sockets before, between and after.
@@ -220,59 +212,64 @@ pub fn hold(options: &Options) -> Result<Value, Failure> {
     }))
 }
 
-/// `stall`: readers that joined and, as told, read on, stop reading, or are not there at all, and
-/// what the others notice. Their kernel buffers are made small, so what they leave unread reaches
-/// the gateway soon.
+/// `stall`: readers that stop reading, between two spells in which as many read on, and what the
+/// others notice. Their kernel buffers are made small, so what they leave unread reaches the gateway
+/// soon. Says `stalled` on stderr when they have stopped and `published` when it is over.
 pub fn stall(options: &Options) -> Result<Value, Failure> {
     let readers: usize = options.positive("readers")?;
     let stalled: usize = options.positive("stalled")?;
-    let span: u64 = options.positive("seconds")?;
+    let (span, calm_span) = (options.positive("seconds")?, options.positive("calm")?);
     let every: u64 = options.positive("interval-us")?;
-    let behaviour = options.text("behaviour");
-    let mut stage = Stage::open(options, 2)?;
-    stage.subscribe(readers, 0)?;
-    let mut group = stage.subscribers;
-    let first = stage.swarm.connections.len();
-    if behaviour != "absent" {
-        group = stage.bystanders(stalled)?;
-    }
-    match behaviour {
-        "absent" | "reading" => {}
-        "stalled" => (first..first + stalled).for_each(|id| stage.swarm.mute(id)),
-        other => {
-            let takes = "absent, reading or stalled";
-            return Err(format!("--behaviour: got {other:?}, takes {takes}").into());
-        }
-    }
-    stage.idle(Duration::from_millis(500))?;
-    eprintln!("ready {behaviour}");
-    let order = Order {
+    let order = |seconds: u64| Order {
+        count: (seconds * 1_000_000 / every).max(1),
         per_turn: 1,
-        ..order(options, span * 1_000_000 / every)?
+        bytes: 120,
+        interval_us: every,
     };
-    let server = stage.publish(order, 1)?;
+    let mut stage = Stage::open(options, 2)?;
+    stage.swarm.stay_awake();
+    stage.subscribe(readers, 0)?;
+
+    let mut calm = Vec::new();
+    let first = stage.swarm.connections.len();
+    let group = stage.bystanders(stalled)?;
+    calm.push(spell(&mut stage, order(calm_span), QUIET)?);
+
+    (first..first + stalled).for_each(|id| stage.swarm.mute(id));
+    eprintln!("stalled {stalled}");
+    let disturbed = spell(&mut stage, order(span), STALLED)?;
     eprintln!("published");
-    let reception = &stage.observer.reception;
-    let (burst, latency) = (
-        reception.summary(stage.expected(order.count)),
-        reception.latency.summary(),
-    );
+    stage.drain(first..first + stalled);
+    let survivors = stage.swarm.alive(group);
+    (first..first + stalled).for_each(|id| stage.swarm.hang_up(id));
+
+    stage.bystanders(stalled)?;
+    calm.push(spell(&mut stage, order(calm_span), QUIET)?);
     let alive = stage.swarm.alive(stage.subscribers);
     stage.settle()?;
-    stage.drain(first);
     Ok(json!({
         "command": "stall",
-        "behaviour": behaviour,
         "readers": readers,
         "readers_alive": alive,
-        "stalled": if behaviour == "absent" { 0 } else { stalled },
-        "stalled_alive": if behaviour == "absent" { 0 } else { stage.swarm.alive(group) },
-        "broadcasts": order.count,
-        "received": burst,
-        "latency_us": latency,
-        "heartbeat_us": stage.observer.probes.summary(1),
+        "stalled": stalled,
+        "stalled_alive": survivors,
+        "calm": calm,
+        "disturbed": disturbed,
+        "heartbeat_us": {
+            "calm": stage.observer.probes.summary(QUIET),
+            "disturbed": stage.observer.probes.summary(STALLED),
+        },
         "heartbeats_unanswered": stage.observer.probes.unanswered(),
-        "server": server,
         "errors": stage.swarm.errors,
     }))
+}
+
+/// Publishes as ordered and says what the readers received and how late.
+fn spell(stage: &mut Stage, order: Order, phase: usize) -> Result<Value, Failure> {
+    stage.idle(Duration::from_millis(500))?;
+    stage.publish(order, phase)?;
+    let reception = &stage.observer.reception;
+    let mut found = reception.summary(stage.expected(order.count));
+    found["latency_us"] = reception.latency.summary();
+    Ok(found)
 }

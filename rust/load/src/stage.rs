@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddrV4;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::{json, Value};
@@ -169,10 +170,9 @@ impl Stage {
         Ok(group)
     }
 
-    /// Reads what has come for the muted connections from number `first` on, to learn which of them
-    /// the gateway has closed.
-    pub fn drain(&mut self, first: usize) {
-        for id in first..self.swarm.connections.len() {
+    /// Reads what has come for muted connections, to learn which of them the gateway has closed.
+    pub fn drain(&mut self, muted: Range<usize>) {
+        for id in muted {
             self.swarm.drain(id, &mut self.observer);
         }
     }

@@ -232,6 +232,13 @@ impl Swarm {
         }
     }
 
+    /// Leaves without a word, as a client whose process ends.
+    pub fn hang_up(&mut self, id: usize) {
+        let connection = &mut self.connections[id];
+        connection.state = State::Closed;
+        connection.socket = None;
+    }
+
     /// Reads what waits on a muted connection, to its end if the server has closed it.
     pub fn drain(&mut self, id: usize, handler: &mut impl Handler) {
         if self.connections[id].state == State::Muted {
