@@ -24,6 +24,7 @@ enum Call {
 
 struct JoinArgs {
     sub: u64,
+    conn: u64,
     route: usize,
     socket: Py<PyAny>,
     topic: Py<PyString>,
@@ -118,12 +119,13 @@ impl Hub {
                     let _ = found.set_item(name, value);
                 }
                 let conn = self.sessions.hub.sub(sub).map(|sub| sub.conn);
-                let peer = conn.and_then(|conn| self.peers.get(conn));
+                let peer = conn.and_then(|conn| Some((conn, self.peers.get(conn)?)));
                 match (peer, &self.driver) {
-                    (Some(peer), Some(driver)) => Call::Join(
+                    (Some((conn, peer)), Some(driver)) => Call::Join(
                         driver.joins.clone_ref(py),
                         JoinArgs {
                             sub: sub.data().as_ffi(),
+                            conn: conn.data().as_ffi(),
                             route,
                             socket: peer.socket.clone_ref(py),
                             topic: PyString::new(py, &topic).unbind(),
@@ -146,6 +148,7 @@ impl Hub {
             py,
             (
                 sub,
+                args.conn,
                 args.route,
                 args.socket,
                 args.topic,
