@@ -62,7 +62,11 @@ impl Hub {
             Call::Leave(handle, reference) => {
                 handle.call_method1(py, intern!(py, "leaving"), (reference,))?;
             }
-            Call::Join(joins, args) => Self::ask_join(slf, &joins, args)?,
+            Call::Join(joins, args) => {
+                // Ends first: who joins again must find the place free that it held until now.
+                Self::settle(slf)?;
+                Self::ask_join(slf, &joins, args)?;
+            }
         }
         Self::settle(slf)
     }
