@@ -12,7 +12,7 @@ import pytest
 from gateway import until
 from moda import Channel, Gateway, JoinRequest, Reply, Socket, Stream
 from moda.wire import phoenix
-from phoenix import CRASHED, OK, UNMATCHED, error
+from phoenix import CRASHED, OK, error
 
 REPLY = "phx_reply"
 CLOSE = "phx_close"
@@ -134,20 +134,6 @@ async def test_a_client_that_joins_and_leaves_in_a_loop_waits_for_its_goodbyes(
     gate.set()
     await gateway.hub.errands_done()
     await client.join("room:a", ref="4")
-
-
-async def test_a_client_that_leaves_while_it_joins_is_answered_in_the_order_it_asked(
-    running, house, connect
-):
-    client = await connect(running)
-    await client.send("1", "1", "room:a", "phx_join", {"wait": {}})
-    await client.send("1", "2", "room:a", "echo", {})
-    await client.send("1", "3", "room:a", "phx_leave", {})
-    await client.expect("1", "1", "room:a", REPLY, error("left"))
-    await client.expect(None, "2", "room:a", REPLY, UNMATCHED)
-    await client.expect("1", "3", "room:a", REPLY, OK)
-    await client.expect("1", "1", "room:a", CLOSE, {})
-    assert house.ended == []
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, BaseException, GeneratorExit])
