@@ -282,9 +282,9 @@ class OracleHub:
             return
         client, topic = channel.client, channel.topic
         del client.channels[topic]
+        self._abandoned(channel, b'{"reason":"left"}')
         self._reply(client, channel.push_ref, reference, topic, "ok", b"{}")
         self._end_frame(client, channel.join_ref, topic, crash=False)
-        self._abandoned(channel)
 
     def end(self, channel: Channel, crash: bool) -> bool:
         """Whether there was something of the driver's to end."""
@@ -292,13 +292,13 @@ class OracleHub:
             return False
         client, topic = channel.client, channel.topic
         del client.channels[topic]
+        self._abandoned(channel, b'{"reason":"join crashed"}')
         self._end_frame(client, channel.join_ref, topic, crash)
-        self._abandoned(channel)
         return channel.handled
 
-    def _abandoned(self, channel: Channel) -> None:
+    def _abandoned(self, channel: Channel, response: bytes) -> None:
         if channel.state == "joining":
-            self._pay(channel)
+            self._join_reply(channel, "error", response, False)
             self._disown(channel)
 
     def publish(

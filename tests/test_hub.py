@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from moda import Raw
-from moda.hub import Hub, encode, encode_response
+from moda.hub import RESERVED, Hub, encode, encode_response
 
 
 class TestEncode:
@@ -122,6 +122,14 @@ class TestPublishing:
         with pytest.raises(ValueError, match="at most 255 bytes"):
             hub.publish(topic, event, b"data")
         hub.publish(topic, event, {"json": "has no such limit"})
+        assert hub.stats()["published"] == 1
+
+    @pytest.mark.parametrize("event", sorted(RESERVED))
+    def test_no_broadcast_is_an_event_of_the_protocol(self, event):
+        hub = Hub()
+        with pytest.raises(ValueError, match=f"'{event}' is an event of the protocol itself"):
+            hub.publish("room:a", event, {})
+        hub.publish("room:a", f"{event}d", {})
         assert hub.stats()["published"] == 1
 
     def test_a_documents_key_is_found_in_the_payload_unless_one_is_given(self):

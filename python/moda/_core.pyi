@@ -38,9 +38,10 @@ class Hub:
         joins: Callable[..., object | None],
         complaints: Callable[[int, int, str], object],
     ) -> None:
-        """Binds to a loop. ``joins(sub, route, socket, topic, params, payload, binary)`` starts a join's
-        decision and returns what receives the channel's messages (``deliver``, ``outgoing``,
-        ``leaving``, ``ended``) or None; ``complaints(conn, code, reason)`` hears of bad clients."""
+        """Binds to a loop. ``joins(sub, conn, route, socket, topic, params, payload, binary)`` starts a
+        join's decision and returns what receives the channel's messages (``deliver``, ``outgoing``,
+        ``leaving``, ``ended``) or None. Of a stream it is only told ``ended``, and let go by
+        :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients."""
     def detach(self) -> bool:
         """Forgets the loop; nothing is flushed any more. False when not attached."""
     def mount(self, *, max_channels: int, max_message: int, idle_ms: int) -> int:
@@ -134,7 +135,7 @@ class Hub:
         Now: connections, channels, topics, outbox_bytes. Totals: opened, closed, messages_in,
         bytes_in, messages_out, bytes_out, published, deliveries, sends, short_sends, slow_closed,
         conflated, dropped, unencodable, joins, joins_refused, leaves, heartbeats, stale, unmatched,
-        to_stream. By label: undecodable, violations (reason), closes (code). Histogram of seconds
+        to_stream, oversized. By label: undecodable, violations (reason), closes (code). Histogram of seconds
         from publish to last send: fanout_bounds, fanout_buckets (each on its own), fanout_sum,
         fanout_count.
         """

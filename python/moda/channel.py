@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from moda.errors import ReplyError
 from moda.message import Delivery, History, Raw, Ref, Reply, ServiceStatus, Stop
@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 NO_PARAMS: Mapping[str, Any] = MappingProxyType({})
+
+NO_REF: Final[Ref] = "null"
+"""The ref, as JSON text, of a message that carries none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +144,33 @@ class Channel:
         """Runs once at every end of a joined channel.
 
         ``reason`` is "left", "closed" (the connection is gone), "replaced" (the client joined
-        again), "shutdown", the reason of a :class:`Stop`, or "crash".
+        again), "shutdown", the reason of a :class:`Stop`, or "crash". It is cancelled after 30 s.
+        The client hears no push any more; broadcasts go out.
         """
 
     # -- what an application calls
 
     @property
     def ref(self) -> Ref:
-        """The ref of the message being handled; keep it for :meth:`reply`. ReplyError if it has none."""
+        """The ref of the message being handled; keep it for :meth:`reply`.
+
+        ReplyError if the message has none, and outside of ``handle``: work spawned there is given
+        the ref, since by the time it runs another message may be handled.
+        """
         if self._ref is None:
+            raise ReplyError(
+                "no message is being handled: read self.ref before handle returns and hand it on, "
+                "as in self.spawn(self.answer(self.ref))"
+            )
+        if self._ref == NO_REF:
             raise ReplyError("this message carried no ref, so nobody waits for a reply to it")
         return self._ref
 
     def push(self, event: str, payload: Any) -> None:
-        """Sends one event to this client. ``payload`` is a dict, :class:`Raw` JSON, or bytes (binary frame)."""
+        """Sends one event to this client. ``payload`` is a dict, :class:`Raw` JSON, or bytes (binary frame).
+
+        ValueError for an event that the protocol keeps for itself (``phx_reply``).
+        """
         self._port.push(event, payload)
 
     def reply(self, ref: Ref, reply: Reply) -> None:
@@ -170,7 +186,10 @@ class Channel:
         self._port.broadcast(event, payload, key, False)
 
     def stop(self, reason: str = "normal", reply: Reply | None = None) -> None:
-        """Ends the channel from outside ``handle``, for example from spawned work."""
+        """Ends the channel from beside ``handle``, for example from spawned work.
+
+        ``reply`` answers the message being handled; ReplyError when none is.
+        """
         self._port.stop(Stop(reason, reply))
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

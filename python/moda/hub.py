@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -19,7 +20,10 @@ from moda.message import Raw
 
 log = structlog.get_logger("moda.hub")
 
-__all__ = ["Hub", "encode", "encode_response"]
+__all__ = ["RESERVED", "Hub", "encode", "encode_response", "must_be_free"]
+
+RESERVED: Final = frozenset({"phx_close", "phx_error", "phx_join", "phx_leave", "phx_reply"})
+"""Events that are the protocol's own: a stock client that hears ``phx_close`` closes its channel."""
 
 MAX_BINARY_NAME = 255
 """Bytes of a topic or an event that a binary frame can name: their length is one byte."""
@@ -29,6 +33,14 @@ SWEEP_SECONDS = 5.0
 
 Listener = Callable[[str, bytes, bool], None]
 """Called with event, payload and whether it is binary, in the publisher's turn."""
+
+
+def must_be_free(event: str) -> None:
+    """ValueError for an event that an application may not send."""
+    if event in RESERVED:
+        raise ValueError(
+            f"{event!r} is an event of the protocol itself, and clients act on it; name yours otherwise"
+        )
 
 
 def encode(payload: Any) -> tuple[bytes, bool]:
@@ -95,6 +107,12 @@ class Hub:
         self._sweeper: asyncio.TimerHandle | None = None
         self.key_of: Callable[[str, Any], str | None] | None = None
         """Finds a payload's key where a document declares one; None where none does."""
+        self.busy = 0
+        """Messages not taken because too much waited for their channel already."""
+        self.rate_limited = 0
+        """Messages over their channel's rate."""
+        self.goodbyes: Counter[int] = Counter()
+        """Goodbyes under way, by connection."""
 
     def start(
         self,
@@ -130,7 +148,7 @@ class Hub:
 
         ``key`` is what a ``latest`` topic conflates by. Raises TypeError for a payload that is
         neither mapping, Raw nor bytes, and ValueError when topic or event are too long for a
-        binary frame (255 bytes).
+        binary frame (255 bytes) or the event is one of :data:`RESERVED`.
         """
         self.publish_prepared(*self.prepare(topic, event, payload, key), exclude)
 
@@ -138,6 +156,7 @@ class Hub:
         self, topic: str, event: str, payload: Any, key: str | None = None
     ) -> tuple[str, str, bytes, bool, str | None]:
         """The part of :meth:`publish` that may run on any thread, and all of it that can fail."""
+        must_be_free(event)
         if key is None and self.key_of is not None:
             key = self.key_of(topic, payload)
         data, binary = encode(payload)
@@ -205,8 +224,8 @@ class Hub:
         return self.core.close_some(most, code, reason)
 
     def stats(self) -> dict[str, Any]:
-        """The engine's counters; ``moda/_core.pyi`` names them."""
-        return self.core.stats()
+        """The engine's counters (``moda/_core.pyi`` names them), with ``busy`` and ``rate_limited``."""
+        return {**self.core.stats(), "busy": self.busy, "rate_limited": self.rate_limited}
 
     async def drained(self) -> None:
         """Returns once everything published so far has been handed to the sockets: the publisher's brake.

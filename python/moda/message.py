@@ -39,8 +39,9 @@ class Reply:
 class Stop:
     """Returned by ``handle`` to end the channel after it.
 
-    ``reason`` "normal" and "shutdown" end with ``phx_close`` (the client stays away); any other
-    ends with ``phx_error`` (the client joins again). ``reply`` goes out first.
+    ``reason`` "normal", "shutdown" and what begins with "shutdown:" ("shutdown:kicked") end with
+    ``phx_close`` (the client stays away); any other ends with ``phx_error`` (the client joins
+    again). ``reply`` goes out first.
     """
 
     reason: str = "normal"

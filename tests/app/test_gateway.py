@@ -404,6 +404,19 @@ class TestDocument:
         answer = await late.ask("1", "1", "chat:a", "phx_join", {})
         assert answer["response"] == {"reason": "too many subscribers", "limit": 2}
 
+    @pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply"])
+    async def test_a_relay_hands_on_no_event_of_the_protocol(self, serve, connect, event):
+        """A document without operations lets any event through; this one closed everybody's channel."""
+        free = DOCUMENT.split(b"operations:")[0].replace(b"messages:", b"x-messages:")
+        running = await serve(Gateway(asyncapi=free, builtins=False))
+        ann, bob = await connect(running), await connect(running)
+        await ann.join("chat:a")
+        await bob.join("chat:a")
+        answer = await ann.ask("1", "2", "chat:a", event, {})
+        assert answer["response"] == {"reason": "reserved event", "event": event}
+        await ann.ask("1", "3", "chat:a", "said", {"text": "hi"})
+        await bob.expect(None, None, "chat:a", "said", {"text": "hi"})
+
     async def test_code_that_registers_the_address_serves_it_under_the_declared_schema(
         self, serve, connect
     ):

@@ -191,6 +191,27 @@ async def test_a_job_that_waits_for_its_restart_is_in_trouble_however_well_it_ra
     await one.stop()
 
 
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, BaseException])
+async def test_a_job_that_raises_what_is_no_exception_has_failed_and_comes_back(supervisor, error):
+    runs = 0
+    well = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise error("not here")
+        well.set()
+        await asyncio.Event().wait()
+
+    supervisor.add("feed", work)
+    with capture_logs() as logs:
+        supervisor.start()
+        await well.wait()
+    assert [(log["event"], log["job"]) for log in logs] == [("background.failed", "feed")]
+    assert supervisor.troubles()["feed"].detail["error"] == f"{error.__name__}: not here"
+
+
 async def test_a_job_that_awaits_something_cancelled_has_failed_and_comes_back(supervisor):
     runs = 0
 

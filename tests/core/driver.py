@@ -100,6 +100,7 @@ class Driver:
     def _join(
         self,
         sub: int,
+        conn: int,
         route: int,
         socket: object,
         topic: str,
@@ -107,7 +108,7 @@ class Driver:
         payload: bytes,
         binary: bool,
     ) -> Handle | None:
-        del socket, params
+        del conn, socket, params
         handle = self.make(self, sub)
         self.asked.append(("join", handle, topic, payload, binary, None))
         return None if route in self.streams else handle

@@ -26,6 +26,13 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
+def obedient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The gateway of ``obedient.py``: rooms that do what a client tells them."""
+    with gateway(tmp_path_factory.mktemp("obedient"), "obedient:gateway") as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
 def node() -> Path:
     """The Node executable; fails, naming what to install, when it or the packages are missing."""
     found = shutil.which("node")

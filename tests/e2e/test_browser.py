@@ -24,6 +24,16 @@ WITHIN = 600.0
 def test_the_clients_of_the_web_are_served_as_they_expect(
     script: str, running: Running, node: Path
 ) -> None:
+    passes(script, running, node)
+
+
+def test_the_stock_client_lives_through_every_end_of_a_channel(
+    obedient: Running, node: Path
+) -> None:
+    passes("phoenix_ends.test.mjs", obedient, node)
+
+
+def passes(script: str, running: Running, node: Path) -> None:
     done = subprocess.run(
         [node, "--test", "--test-reporter=spec", script],
         cwd=HERE,

@@ -179,12 +179,13 @@ def test_every_reason_the_engine_gives_is_on_the_wires_page():
 
 
 def test_the_bounds_on_the_wires_page_are_the_ones_in_force():
-    from moda.wire import conversation
+    from moda.wire import conversation, phoenix
 
     assert conversation.MAX_WAITING == 1000
     assert conversation.MAX_WAITING_BYTES == 8 << 20
+    assert (phoenix.MAX_GOODBYES, conversation.LEAVE_SECONDS) == (256, 30.0)
     sources = Path(__file__).parents[2] / "rust" / "core" / "src"
     assert "MAX_DEPTH: usize = 128;" in (sources / "phoenix" / "mod.rs").read_text()
     assert "MAX_NAME: usize = 1024;" in (sources / "session" / "join.rs").read_text()
-    for bound in ("1,000 and 8 MiB", "128 levels", "1,024 bytes each"):
+    for bound in ("1,000, and 8 MiB", "256, 30 s each", "128 levels", "1,024 bytes each"):
         assert bound in WIRE

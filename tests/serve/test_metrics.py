@@ -106,8 +106,11 @@ async def test_drops_and_errors_are_told_apart_by_reason() -> None:
         ("moda_drops_total", "replaced", of["conflated"]),
         ("moda_drops_total", "blocked", of["dropped"]),
         ("moda_drops_total", "unencodable", of["unencodable"]),
+        ("moda_drops_total", "busy", of["busy"]),
+        ("moda_drops_total", "rate_limited", of["rate_limited"]),
         ("moda_messages_refused_total", "unmatched_topic", of["unmatched"]),
         ("moda_messages_refused_total", "push_only_topic", of["to_stream"]),
+        ("moda_messages_refused_total", "too_long", of["oversized"]),
         ("moda_decode_errors_total", "not json", 5),
         ("moda_protocol_violations_total", "unmasked frame", 6),
     ]:
@@ -163,7 +166,10 @@ def test_telemetry_gets_the_same_counters_without_labels() -> None:
         "messages_in": of["messages_in"],
         "messages_out": of["messages_out"],
         "joins": of["joins"],
-        "drops": of["stale"] + of["conflated"] + of["dropped"] + of["unencodable"],
+        "drops": sum(
+            of[name]
+            for name in ("stale", "conflated", "dropped", "unencodable", "busy", "rate_limited")
+        ),
     }
     assert fanout.cumulative == (7, 15, 24)
     assert fanout.sum == 2.5

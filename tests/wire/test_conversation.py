@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway import until
 from moda import Channel, Raw, Reject, Reply
 from moda.errors import NotJoinedError, ReplyError
+from moda.hub import RESERVED
 from moda.wire import conversation as module
 from moda.wire.conversation import Conversation, Rate
 
@@ -286,9 +288,7 @@ async def test_the_message_of_a_wrong_return_value(talk, monkeypatch):
             return ("ok", payload)
 
     caught: list[str] = []
-    monkeypatch.setattr(
-        Conversation, "_crash", lambda self: caught.append(repr(__import__("sys").exc_info()[1]))
-    )
+    monkeypatch.setattr(Conversation, "_crash", lambda self, error: caught.append(repr(error)))
     room = talk(Room)
     await room.join()
     room.say("e", {"n": 1})
@@ -330,6 +330,96 @@ async def test_ref_is_the_handled_messages_and_asking_for_none_says_why(talk):
     room.say("b", ref=None)
     await room.idle()
     assert refs == ['"5"', "this message carried no ref, so nobody waits for a reply to it"]
+
+
+async def test_ref_is_of_no_use_once_handle_has_returned(talk):
+    """Spawned work that read it then would answer whatever message is handled by that time."""
+    gate = asyncio.Event()
+    texts: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            if event == "spawn":
+                self.spawn(self.work(self.ref))
+            elif event == "wait":
+                await asyncio.Event().wait()
+
+        async def work(self, ref):
+            await gate.wait()
+            for call in (lambda: self.ref, lambda: self.stop("moved", Reply())):
+                try:
+                    call()
+                except ReplyError as error:
+                    texts.append(str(error))
+            self.reply(ref, Reply())
+
+    room = talk(Room)
+    await room.join()
+    room.say("spawn", ref='"5"')
+    await room.idle()
+    gate.set()
+    await until(lambda: len(room.told) == 2)
+    assert room.told[1] == ("reply", '"5"', "ok", {})
+    assert texts[0] == (
+        "no message is being handled: read self.ref before handle returns and hand it on, as in "
+        "self.spawn(self.answer(self.ref))"
+    )
+    assert "keep its self.ref, then call reply(ref, ...) and stop(reason)" in texts[1]
+
+
+async def test_a_reply_may_be_of_a_class_of_its_own(talk):
+    class Created(Reply):
+        pass
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Created("created", {"n": 1})
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await room.idle()
+    assert room.told[1:] == [("reply", '"2"', "created", {"n": 1})]
+
+
+@pytest.mark.parametrize("event", sorted(RESERVED))
+async def test_an_event_of_the_protocol_is_handled_and_cannot_be_pushed(talk, event):
+    texts: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            for send in (self.push, self.broadcast, self.broadcast_from):
+                with pytest.raises(ValueError, match=f"'{event}' is an event of the protocol"):
+                    send(event, {})
+            texts.append(event)
+
+    room = talk(Room)
+    await room.join()
+    room.say(event)
+    await room.idle()
+    assert (room.told[1:], texts) == ([], [event])
+
+
+@pytest.mark.parametrize(("turn", "order"), [(-1.0, "abababab"), (3600.0, "aaaabbbb")])
+async def test_a_channel_lets_others_have_their_turn_between_two_of_its_messages(
+    talk, monkeypatch, turn, order
+):
+    monkeypatch.setattr(module, "TURN_SECONDS", turn)
+    handled: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            handled.append(event)
+
+    rooms = {name: talk(Room) for name in "ab"}
+    for room in rooms.values():
+        await room.join()
+    for name, room in rooms.items():
+        for _ in range(4):
+            room.say(name)
+    for room in rooms.values():
+        await room.idle()
+    assert "".join(handled) == order
 
 
 async def test_a_reply_may_be_bytes_or_raw_json(talk):
@@ -435,7 +525,13 @@ async def test_the_inbox_is_bounded_and_what_is_intercepted_counts(talk, monkeyp
     await asyncio.sleep(0)
     room.conversation.outgoing("news", b'{"pad":"' + b"x" * 60 + b'"}', False)
     room.say("second", "y" * 60, '"3"')
-    assert room.told[1:] == [("reply", '"3"', "error", {"reason": "busy"})]
+    room.say("third" * 6, "", '"4"')
+    room.say("a", "", '"' + "5" * 30 + '"')
+    assert room.told[1:] == [
+        ("reply", ref, "error", {"reason": "busy"}) for ref in ('"3"', '"4"', '"' + "5" * 30 + '"')
+    ]
+    room.say("without a ref", "y" * 60, None)
+    assert room.hub.busy == 4
     gate.set()
     await room.idle()
     assert room.conversation._bytes == 0
@@ -474,3 +570,4 @@ async def test_a_rate_admits_a_burst_of_its_count_and_then_one_per_interval(talk
     room.say("e", 1, None)
     await room.idle()
     assert len(room.told) == told
+    assert room.hub.rate_limited == 2 + 2 + 5 + 1

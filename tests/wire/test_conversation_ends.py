@@ -117,17 +117,109 @@ async def test_a_channel_ends_once_for_many_reasons(talk):
     assert reasons == ["normal"]
 
 
-async def test_a_returned_stop_replies_only_if_somebody_waits(talk):
+@pytest.mark.parametrize("how", ["returned", "called"])
+async def test_a_stop_replies_to_a_message_without_a_ref_too(talk, how):
     class Room(Channel):
         async def handle(self, event, payload):
-            return Stop("moved", Reply("ok", {"to": "b"}))
+            if how == "returned":
+                return Stop("moved", Reply("ok", {"to": "b"}))
+            return self.stop("moved", Reply("ok", {"to": "b"}))
 
-    for ref, replies in (('"2"', [("reply", '"2"', "ok", {"to": "b"})]), (None, [])):
+    for ref, sent in (('"2"', '"2"'), (None, "null")):
         room = talk(Room)
         await room.join()
         room.say("e", None, ref)
         await room.idle()
-        assert room.told[1:] == [*replies, ("end", "crash")]
+        assert room.told[1:] == [("reply", sent, "ok", {"to": "b"}), ("end", "crash")]
+
+
+@pytest.mark.parametrize(
+    ("reason", "end"),
+    [("shutdown:kicked", "close"), ("shutdown", "close"), ("kicked", "crash"), ("shut", "crash")],
+)
+async def test_a_stop_may_say_why_and_still_be_no_crash(talk, reason, end):
+    reasons: list[str] = []
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Stop(reason)
+
+        async def leave(self, why):
+            reasons.append(why)
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await room.idle()
+    assert (room.told[1:], reasons) == ([("end", end)], [reason])
+
+
+async def test_a_goodbye_that_takes_too_long_is_cut_short_and_logged(talk, monkeypatch):
+    monkeypatch.setattr(module, "LEAVE_SECONDS", 0.01)
+
+    class Room(Channel):
+        async def leave(self, reason):
+            await asyncio.Event().wait()
+
+    room = talk(Room, conn=9)
+    await room.join()
+    with capture_logs() as logs:
+        room.conversation.ended("closed")
+        await room.hub.errands_done()
+    assert [(log["event"], log["topic"], log["connection_id"]) for log in logs] == [
+        ("channel.leave.timeout", "room:a", 9)
+    ]
+
+
+async def test_goodbyes_under_way_are_counted_by_connection(talk):
+    gate = asyncio.Event()
+
+    class Room(Channel):
+        async def leave(self, reason):
+            await gate.wait()
+            raise RuntimeError("a bug")
+
+    room = talk(Room, conn=9)
+    await room.join()
+    room.conversation.ended("closed")
+    assert room.hub.goodbyes == {9: 1}
+    gate.set()
+    await room.hub.errands_done()
+    assert not room.hub.goodbyes
+
+
+async def test_spawn_takes_a_coroutine_and_says_so(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            with pytest.raises(TypeError, match="spawn takes a coroutine, got <bound method"):
+                self.spawn(self.work)
+            return Reply()
+
+        async def work(self):
+            """Never runs."""
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await room.idle()
+    assert room.told[1:] == [("reply", '"2"', "ok", {})]
+
+
+async def test_work_spawned_and_ended_before_its_first_step_leaves_no_warning(talk, recwarn):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            self.spawn(self.work())
+            return Stop()
+
+        async def work(self):
+            """Never runs."""
+
+    room = talk(Room)
+    await room.join()
+    room.say("e")
+    await room.idle()
+    await until(lambda: not room.conversation._spawned)
+    assert not recwarn.list
 
 
 async def test_work_spawned_after_the_end_never_starts(talk):
@@ -213,8 +305,15 @@ async def test_a_reader_found_too_slow_by_the_channels_own_push_stops_the_pushin
     assert reasons == ["closed"]
 
 
+class Panic(BaseException):
+    """As Rust's are in Python: no Exception."""
+
+
 @pytest.mark.parametrize("where", ["join", "joined", "handle", "outgoing", "leave", "spawn"])
-async def test_a_crash_anywhere_is_logged_with_its_topic(talk, where):
+@pytest.mark.parametrize(
+    "error", [RuntimeError, Panic, SystemExit, KeyboardInterrupt, GeneratorExit]
+)
+async def test_a_crash_anywhere_is_logged_with_its_topic_and_ends_nothing_else(talk, where, error):
     class Room(Channel):
         async def join(self, payload):
             self.crash("join")
@@ -238,9 +337,9 @@ async def test_a_crash_anywhere_is_logged_with_its_topic(talk, where):
 
         def crash(self, here):
             if here == where:
-                raise RuntimeError("told to")
+                raise error("told to")
 
-    room = talk(Room)
+    room = talk(Room, conn=9)
     with capture_logs() as logs:
         await room.join()
         if where not in ("join", "joined"):
@@ -250,8 +349,9 @@ async def test_a_crash_anywhere_is_logged_with_its_topic(talk, where):
             room.conversation.ended("closed")
         await room.idle()
     expected = {"join": "channel.join.failed", "leave": "channel.leave.failed"}
-    assert [(log["event"], log["topic"]) for log in logs] == [
-        (expected.get(where, "channel.failed"), "room:a")
+    assert [(log["event"], log["topic"], log["connection_id"]) for log in logs] == [
+        (expected.get(where, "channel.failed"), "room:a", 9)
     ]
+    assert isinstance(logs[0]["exc_info"], error)
     ends = [told for told in room.told if told[0] in ("end", "join_error")]
     assert len(ends) == (0 if where == "leave" else 1)

@@ -15,7 +15,7 @@ from moda.hub import Hub
 from moda.upgrade import Accepted, Refused, Upgrade
 from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import ANY_ORIGIN
-from moda.wire.phoenix import Dispatch, Mount, MountOptions, Route
+from moda.wire.phoenix import MAX_GOODBYES, Dispatch, Mount, MountOptions, Route
 from moda.wire.token import TokenRule
 
 
@@ -109,6 +109,29 @@ class TestMount:
         with pytest.raises(LookupError):
             await mount(connect=fail).accept(upgrade())
 
+    @pytest.mark.parametrize(
+        "error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError]
+    )
+    async def test_what_is_no_exception_is_one_for_the_door(self, error):
+        async def fail(asked):
+            raise error("not here")
+
+        with pytest.raises(RuntimeError, match=f"the connect hook raised {error.__name__}"):
+            await mount(connect=fail).accept(upgrade())
+
+    async def test_a_hook_that_takes_too_long_is_cancelled(self):
+        asked = asyncio.Event()
+
+        async def slow(_):
+            asked.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(mount(connect=slow).accept(upgrade()))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
     async def test_path_variables_are_params_and_outrank_the_query(self):
         asked: list[Any] = []
         one = mount(path="/t/{tenant}", connect=asked.append)
@@ -198,9 +221,15 @@ def dispatch(serves: Any, **route: Any) -> tuple[Dispatch, Engine]:
     return Dispatch(hub, [Route("room:{name}", serves, **route)]), engine
 
 
-def join(one: Dispatch, sub: int = 1, payload: Any = None, socket: Socket | None = None) -> Any:
+def join(
+    one: Dispatch,
+    sub: int = 1,
+    payload: Any = None,
+    socket: Socket | None = None,
+    conn: int = 5,
+) -> Any:
     socket = socket or Socket()
-    return one.join(sub, 0, socket, "room:a", {"name": "a"}, orjson.dumps(payload), False)
+    return one.join(sub, conn, 0, socket, "room:a", {"name": "a"}, orjson.dumps(payload), False)
 
 
 class TestDispatch:
@@ -222,7 +251,7 @@ class TestDispatch:
         assert (seen[0].topic, seen[0].params) == ("room:a", {"name": "a"})
         assert seen[0].socket is seen[1].socket is socket
 
-    async def test_a_stream_is_one_object_and_leaves_none_behind(self):
+    async def test_a_stream_is_one_object_for_all_its_subscribers(self):
         asked: list[JoinRequest] = []
 
         class News(Stream):
@@ -231,8 +260,8 @@ class TestDispatch:
                 return {"n": len(asked)}
 
         one, engine = dispatch(News())
-        assert join(one, 1, {"x": 1}) is None
-        assert join(one, 2) is None
+        join(one, 1, {"x": 1})
+        join(one, 2)
         await until(lambda: len(engine.told) == 2)
         assert engine.told == [(1, "ok", {"n": 1}), (2, "ok", {"n": 2})]
         assert (asked[0].topic, asked[0].params, asked[0].payload) == (
@@ -240,9 +269,8 @@ class TestDispatch:
             {"name": "a"},
             {"x": 1},
         )
-        await until(lambda: not one._joining)
 
-    async def test_a_client_that_joins_a_stream_in_a_loop_has_one_decision_under_way(self):
+    async def test_a_streams_join_ends_with_whoever_waits_for_it_and_its_place_is_free(self):
         gate = asyncio.Event()
         cancelled: list[int] = []
 
@@ -254,27 +282,38 @@ class TestDispatch:
                     cancelled.append(request.payload)
                     raise
 
-        one, engine = dispatch(News(), max_subscribers=9)
-        ann, bob = Socket(), Socket()
-        for sub in range(5):
-            join(one, sub, sub, socket=ann)
-            await asyncio.sleep(0)
-        join(one, 9, socket=bob)
-        assert len(one._joining) == 2
-        await until(lambda: len(cancelled) == 4)
-        assert one._undecided == {"room:a": 2}
+        one, engine = dispatch(News(), max_subscribers=2)
+        # One socket object for all: a connect hook may return the same one to everybody.
+        shared = Socket()
+        begun, unbegun = join(one, 1, 1, socket=shared), None
+        await asyncio.sleep(0)
+        unbegun = join(one, 2, 2, socket=shared)
+        begun.ended("closed")
+        unbegun.ended("replaced")
+        assert not one._undecided
+        await until(lambda: cancelled)
+        assert cancelled == [1]  # the other was cancelled before its first step
+        handles = [join(one, sub, sub, socket=shared) for sub in (3, 4)]
+        await asyncio.sleep(0)
+        join(one, 5, 5, socket=shared)
+        full = (5, "error", {"reason": "too many subscribers", "limit": 2})
+        assert engine.told == [full]
         gate.set()
-        await until(lambda: len(engine.told) == 2)
-        assert sorted(told[0] for told in engine.told) == [4, 9]
-        await until(lambda: not one._undecided)
-        # Cancelled before its first step, a decision gives up its place, too.
-        join(one, 10, socket=ann)
-        join(one, 11, socket=ann)
         await until(lambda: len(engine.told) == 3)
-        assert engine.told[2] == (11, "ok", {})
+        assert sorted(told[0] for told in engine.told) == [3, 4, 5]
         await until(lambda: not one._undecided)
-        await until(lambda: not one._joining)
-        assert cancelled == [0, 1, 2, 3]
+        assert (len(handles), cancelled) == (2, [1])
+
+    async def test_a_connection_with_too_many_goodbyes_under_way_joins_nothing_more(self):
+        one, engine = dispatch(Channel)
+        one._hub.goodbyes[5] = MAX_GOODBYES
+        join(one, 1, conn=5)
+        assert engine.told == [(1, "error", {"reason": "busy"})]
+        join(one, 2, conn=6)
+        one._hub.goodbyes[5] -= 1
+        join(one, 3, conn=5)
+        await until(lambda: len(engine.told) == 3)
+        assert [told[:2] for told in engine.told[1:]] == [(2, "ok"), (3, "ok")]
 
     async def test_a_stream_may_seat_a_subscriber_in_a_lane(self):
         class News(Stream):
@@ -292,6 +331,10 @@ class TestDispatch:
             (Reject("full"), {"reason": "full"}),
             (Reject({"reason": object()}), {"reason": "join crashed"}),
             (RuntimeError("a bug"), {"reason": "join crashed"}),
+            (asyncio.CancelledError(), {"reason": "join crashed"}),
+            (SystemExit(1), {"reason": "join crashed"}),
+            (KeyboardInterrupt(), {"reason": "join crashed"}),
+            (GeneratorExit(), {"reason": "join crashed"}),
         ],
     )
     async def test_a_stream_refuses_and_crashes_with_an_answer(self, failure, response):
@@ -304,16 +347,19 @@ class TestDispatch:
         await until(lambda: engine.told)
         assert engine.told == [(1, "error", response)]
 
-    async def test_a_channel_that_cannot_be_made_is_a_crashed_join_and_logged(self):
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    async def test_a_channel_that_cannot_be_made_is_a_crashed_join_and_logged(self, error):
         class Room(Channel):
             def __init__(self):
-                raise RuntimeError("a bug")
+                raise error("a bug")
 
         one, engine = dispatch(Room)
         with capture_logs() as logs:
             assert join(one) is None
         assert engine.told == [(1, "error", {"reason": "join crashed"})]
-        assert [entry["event"] for entry in logs] == ["channel.join.failed"]
+        assert [(entry["event"], entry["topic"], entry["connection_id"]) for entry in logs] == [
+            ("channel.join.failed", "room:a", 5)
+        ]
 
     async def test_a_route_for_the_trusted_refuses_others_before_the_channel_exists(self):
         made: list[Channel] = []

@@ -14,6 +14,7 @@ from typing import Any
 from moda import asyncapi
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
+from moda.hub import RESERVED
 from moda.message import Raw, Reply
 
 __all__ = ["checker", "key_finder", "load_handler", "served_by_document", "serving"]
@@ -126,6 +127,8 @@ def _relay(route: asyncapi.Route) -> type[Channel]:
         """Hands what one client sends to all others."""
 
         async def handle(self, event: str, payload: Any) -> Reply:
+            if event in RESERVED:
+                return Reply("error", {"reason": "reserved event", "event": event})
             if not route.accepts(event):
                 return Reply(
                     "error",

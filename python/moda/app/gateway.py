@@ -218,7 +218,8 @@ class Gateway:
         """Sends one event to every subscriber of a topic. May be called from any thread.
 
         ``payload`` is a dict (JSON), :class:`~moda.message.Raw` (JSON already) or bytes (a binary
-        frame); ``key`` is what a topic with ``delivery="latest"`` conflates by.
+        frame); ``key`` is what a topic with ``delivery="latest"`` conflates by. ValueError for an
+        event that is the protocol's own (``phx_close``).
         """
         if self._loop is not None and threading.get_ident() != self._thread:
             # Encoded here: what cannot be sent raises in its sender, and what the sender changes
@@ -427,4 +428,4 @@ def _probe(name: str, probe: Callable[[], ServiceStatus]) -> ServiceStatus:
 
 
 def _complain(conn: int, code: int, reason: str) -> None:
-    log.warning("connection.closed_for_cause", connection=conn, code=code, reason=reason)
+    log.warning("connection.closed_for_cause", connection_id=conn, code=code, reason=reason)

@@ -97,7 +97,9 @@ class Supervisor:
                     raise
                 # Nobody cancelled the job: it awaited something that was. A failure like any other.
                 pause = self._failed(job, error)
-            except Exception as error:
+            except BaseException as error:
+                # A panic of a Rust library is no Exception, and a called library's sys.exit is the
+                # job's failure and not the gateway's end.
                 pause = self._failed(job, error)
             await asyncio.sleep(pause)
 

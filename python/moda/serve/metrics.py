@@ -91,8 +91,11 @@ class HubStats(_Mounts):
     conflated: int
     dropped: int
     unencodable: int
+    busy: int
+    rate_limited: int
     unmatched: int
     to_stream: int
+    oversized: int
     undecodable: Mapping[str, int]
     violations: Mapping[str, int]
     fanout_bounds: Sequence[float]
@@ -122,6 +125,8 @@ def _drops(stats: HubStats) -> dict[str, int]:
         "replaced": stats["conflated"],
         "blocked": stats["dropped"],
         "unencodable": stats["unencodable"],
+        "busy": stats["busy"],
+        "rate_limited": stats["rate_limited"],
     }
 
 
@@ -188,7 +193,11 @@ def _closes(stats: HubStats) -> Mapping[str, int]:
 
 
 def _refused(stats: HubStats) -> Mapping[str, int]:
-    return {"unmatched_topic": stats["unmatched"], "push_only_topic": stats["to_stream"]}
+    return {
+        "unmatched_topic": stats["unmatched"],
+        "push_only_topic": stats["to_stream"],
+        "too_long": stats["oversized"],
+    }
 
 
 _REASON: Final = ("reason",)

@@ -13,15 +13,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import structlog
 
-from moda.channel import Channel
-from moda.errors import NotJoinedError, Reject, ReturnError
-from moda.hub import Hub, encode, encode_response
+from moda.channel import NO_REF, Channel
+from moda.errors import NotJoinedError, Reject, ReplyError, ReturnError
+from moda.hub import Hub, encode, encode_response, must_be_free
 from moda.message import Ref, Reply, Stop
+from moda.wire.crashes import crashes, deliberate
+from moda.wire.decision import CRASHED, Check, read_join, refusal, unreadable
+from moda.wire.ended import Ended, orderly
 
 if TYPE_CHECKING:
     from moda._core import Hub as Core
@@ -32,14 +36,20 @@ MAX_WAITING: Final = 1000
 """Messages that may wait for one channel's task; the next is answered with ``busy``."""
 
 MAX_WAITING_BYTES: Final = 8 << 20
+"""Bytes of their payloads, events and refs."""
+
+TURN_SECONDS: Final = 0.002
+"""After so long the messages of one channel let the loop serve others: as long as one slice of a
+fan-out. A packet may hold a thousand of them, and a handler that awaits nothing never lets go."""
 
 GOODBYE_SECONDS: Final = 5.0
 """How long a channel's cancelled work may take to end before ``leave`` runs beside it."""
 
-NORMAL: Final = frozenset({"normal", "shutdown"})
+LEAVE_SECONDS: Final = 30.0
+"""How long ``leave`` may take. A client that joins and leaves in a loop costs a goodbye each time."""
+
 _LEAVE: Final = object()
 _OUT: Final = object()
-_CRASHED: Final = b'{"reason":"join crashed"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,39 +60,10 @@ class Rate:
     seconds: float
 
 
-Check = Callable[[str, Any], dict[str, Any] | None]
-"""Given event and payload, the error response for an invalid payload, or None."""
-
 LEGAL = (
     "handle must return None (no answer), Reply(status, response) or Stop(reason, reply); "
     "join must return a JSON value or bytes, or raise Reject(reason)"
 )
-
-
-def refusal(response: Any, topic: str) -> bytes:
-    """A Reject's response as JSON; one that JSON cannot hold is the application's bug, not the client's wait."""
-    try:
-        return encode_response(response)[0]
-    except TypeError:
-        log.exception("channel.join.failed", topic=topic)
-        return _CRASHED
-
-
-def unreadable(error: ValueError) -> dict[str, Any]:
-    """The response to a payload that is JSON but no Python value (a number too large, say)."""
-    return {"reason": "invalid payload", "path": "", "message": str(error)}
-
-
-def read_join(payload: bytes, binary: bool, check: Check | None) -> Any:
-    """A join's payload, decoded and held against its schema. Raises Reject with what is wrong."""
-    try:
-        value = payload if binary else orjson.loads(payload)
-    except ValueError as error:
-        raise Reject(unreadable(error)) from None
-    invalid = check("phx_join", value) if check is not None else None
-    if invalid is not None:
-        raise Reject(invalid)
-    return value
 
 
 class Conversation:
@@ -101,6 +82,7 @@ class Conversation:
         "_spawned",
         "_task",
         "channel",
+        "conn",
         "sub",
     )
 
@@ -112,15 +94,17 @@ class Conversation:
         check: Check | None,
         rate: Rate | None = None,
         decided: Callable[[], None] | None = None,
+        conn: int = 0,
     ) -> None:
         self._hub = hub
         self.sub = sub
+        self.conn = conn
         self.channel = channel
         self._check = check
         self._rate = rate
         self._due = 0.0
         self._decided = decided
-        self._inbox: deque[tuple[str, bytes, bool, Any]] | None = None
+        self._inbox: deque[tuple[str, bytes, bool, Any, int]] | None = None
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
         self._spawned: set[asyncio.Task[Any]] | None = None
@@ -134,23 +118,27 @@ class Conversation:
     def deliver(self, event: str, payload: bytes, binary: bool, ref: Ref | None) -> None:
         """One message of the client."""
         if self._rate is not None and not self._admit(self._rate):
+            self._hub.rate_limited += 1
             if ref is not None:
                 limit = f"{self._rate.count} in {self._rate.seconds:g} s"
                 response = orjson.dumps({"reason": "rate limited", "limit": limit})
                 self._core.reply(self.sub, ref, "error", response, False)
             return
-        if not self._put(event, payload, binary, ref) and ref is not None:
-            self._core.reply(self.sub, ref, "error", b'{"reason":"busy"}', False)
+        size = len(event) + len(payload) + (0 if ref is None else len(ref))
+        if not self._put(event, payload, binary, ref, size):
+            self._hub.busy += 1
+            if ref is not None:
+                self._core.reply(self.sub, ref, "error", b'{"reason":"busy"}', False)
 
-    def _put(self, event: str, payload: bytes, binary: bool, ref: Any) -> bool:
+    def _put(self, event: str, payload: bytes, binary: bool, ref: Any, size: int) -> bool:
         """Queues something for the task, and starts it; False when too much waits already."""
         inbox = self._inbox
         if inbox is None:
             inbox = self._inbox = deque()
-        elif len(inbox) >= MAX_WAITING or self._bytes + len(payload) > MAX_WAITING_BYTES:
+        elif len(inbox) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             return False
-        inbox.append((event, payload, binary, ref))
-        self._bytes += len(payload)
+        inbox.append((event, payload, binary, ref, size))
+        self._bytes += size
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
         return True
@@ -165,10 +153,11 @@ class Conversation:
 
     def outgoing(self, event: str, payload: bytes, binary: bool) -> None:
         """A broadcast that this channel intercepts."""
-        if self._over or self._put(event, payload, binary, _OUT):
+        size = len(event) + len(payload)
+        if self._over or self._put(event, payload, binary, _OUT, size):
             return
         # It may not miss a broadcast and believe it has heard all: it ends, and its client joins again.
-        log.error("channel.overrun", topic=self.channel.topic, waiting=MAX_WAITING)
+        log.error("channel.overrun", waiting=MAX_WAITING, **self._about)
         self._core.end(self.sub, True)
         self._finish("crash")
 
@@ -180,7 +169,7 @@ class Conversation:
         else:
             if self._inbox is None:
                 self._inbox = deque()
-            self._inbox.append((ref, b"", False, _LEAVE))
+            self._inbox.append((ref, b"", False, _LEAVE, 0))
 
     def ended(self, why: str) -> None:
         """The engine has ended the channel: the connection is gone, or the client joined again."""
@@ -197,6 +186,7 @@ class Conversation:
 
     def push(self, event: str, payload: Any) -> None:
         self._must_be_joined("push")
+        must_be_free(event)
         data, binary = encode(payload)
         self._core.push(self.sub, event, data, binary)
 
@@ -214,20 +204,29 @@ class Conversation:
         if self._over:
             return
         self._must_be_joined("stop")
-        if stop.reply is not None and self.channel._ref is not None:
-            self.reply(self.channel._ref, stop.reply)
-        self._core.end(self.sub, stop.reason not in NORMAL)
-        self._finish(stop.reason)
+        ref = self.channel._ref
+        if stop.reply is not None and ref is None:
+            raise ReplyError(
+                "stop(reason, reply) answers the message being handled, and none is; keep its "
+                "self.ref, then call reply(ref, ...) and stop(reason)"
+            )
+        self._stop(stop, ref)
+
+    def _stop(self, stop: Stop, ref: Ref | None) -> None:
+        if stop.reply is not None:
+            self.reply(NO_REF if ref is None else ref, stop.reply)
+        if not self._over:
+            self._core.end(self.sub, not orderly(stop.reason))
+            self._finish(stop.reason)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        if self._over:
-            work.close()
-            return
-        task = asyncio.get_running_loop().create_task(work)
+        if not asyncio.iscoroutine(work):
+            raise TypeError(f"spawn takes a coroutine, got {work!r}")
+        task = asyncio.get_running_loop().create_task(self._beside(work))
         if self._spawned is None:
             self._spawned = set()
         self._spawned.add(task)
-        task.add_done_callback(self._spawned_ended)
+        task.add_done_callback(partial(self._spawned_ended, work))
 
     def _must_be_joined(self, call: str) -> None:
         if not (self._joined or self._over):
@@ -242,6 +241,14 @@ class Conversation:
     def _core(self) -> Core:
         return self._hub.core
 
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What every line about this channel says."""
+        return {"topic": self.channel.topic, "connection_id": self.conn}
+
+    def _report(self, event: str, error: BaseException) -> None:
+        crashes.log(log, event, type(self.channel), error, **self._about)
+
     async def _join(self, payload: bytes, binary: bool) -> None:
         channel = self.channel
         try:
@@ -249,12 +256,10 @@ class Conversation:
                 return
             if type(channel).joined is not Channel.joined:
                 await channel.joined()
-        except asyncio.CancelledError:
-            if _cancelled_on_purpose():
+        except BaseException as error:
+            if deliberate(error):
                 raise
-            self._crash()
-        except Exception:
-            self._crash()
+            self._crash(error)
         finally:
             self._task = None
         if self._inbox and not self._over:
@@ -267,25 +272,21 @@ class Conversation:
             value = read_join(payload, binary, self._check)
             data, as_binary = encode_response(await channel.join(value))
         except Reject as reject:
-            self._refuse(refusal(reject.response, channel.topic))
+            self._refuse(refusal(reject.response, type(channel), **self._about))
             return False
-        except asyncio.CancelledError:
-            if _cancelled_on_purpose():
+        except BaseException as error:
+            if deliberate(error):
                 raise
-            log.exception("channel.join.failed", topic=channel.topic)
-            self._refuse(_CRASHED)
-            return False
-        except Exception:
-            log.exception("channel.join.failed", topic=channel.topic)
-            self._refuse(_CRASHED)
+            self._report("channel.join.failed", error)
+            self._refuse(CRASHED)
             return False
         if self._over:
             return False
         try:
             self._joined = self._core.join_ok(self.sub, data, as_binary)
-        except ValueError:
+        except ValueError as error:
             # The engine has answered the client already.
-            log.exception("channel.join.failed", topic=channel.topic)
+            self._report("channel.join.failed", error)
         if not self._joined:
             self._finish("closed")
         elif self._decided is not None:
@@ -301,10 +302,15 @@ class Conversation:
     async def _work(self) -> None:
         channel, inbox = self.channel, self._inbox
         handle, check, loads = channel.handle, self._check, orjson.loads
+        clock = time.perf_counter
+        until = clock() + TURN_SECONDS
         try:
             while inbox and not self._over:
-                event, payload, binary, ref = inbox.popleft()
-                self._bytes -= len(payload)
+                if clock() > until:
+                    await asyncio.sleep(0)
+                    until = clock() + TURN_SECONDS
+                event, payload, binary, ref, size = inbox.popleft()
+                self._bytes -= size
                 if ref is _LEAVE:
                     self._core.finish_leave(self.sub, event)
                     self._finish("left")
@@ -317,34 +323,33 @@ class Conversation:
                         self.reply(ref, Reply("error", unreadable(error)))
                     continue
                 if ref is _OUT:
-                    channel._ref = None
                     await channel.outgoing(event, value)
                     continue
                 if check is not None and (invalid := check(event, value)) is not None:
                     if ref is not None:
                         self.reply(ref, Reply("error", invalid))
                     continue
-                channel._ref = ref
+                channel._ref = NO_REF if ref is None else ref
                 outcome = await handle(event, value)
+                channel._ref = None
                 if outcome is None:
                     continue
-                if type(outcome) is Reply:
+                if isinstance(outcome, Reply):
                     data, as_binary = encode_response(outcome.response)
                     self._core.reply(self.sub, ref, outcome.status, data, as_binary)
                 elif isinstance(outcome, Stop):
-                    self.stop(outcome)
+                    self._stop(outcome, ref)
                     return
                 else:
                     raise ReturnError(
                         f"{type(channel).__name__}.handle returned {outcome!r}; {LEGAL}"
                     )
-        except asyncio.CancelledError:
-            if _cancelled_on_purpose():
+        except BaseException as error:
+            if deliberate(error):
                 raise
-            self._crash()
-        except Exception:
-            self._crash()
+            self._crash(error)
         finally:
+            channel._ref = None
             # A deque keeps 600 bytes; an idle channel keeps none of them.
             self._inbox = None
             self._bytes = 0
@@ -352,60 +357,70 @@ class Conversation:
 
     # -- the end
 
-    def _crash(self) -> None:
+    def _crash(self, error: BaseException) -> None:
         if self._over:
-            log.exception("channel.failed_after_end", topic=self.channel.topic)
+            self._report("channel.failed_after_end", error)
             return
-        log.exception("channel.failed", topic=self.channel.topic)
+        self._report("channel.failed", error)
+        if not self._joined:
+            self._refuse(CRASHED)
+            return
         self._core.end(self.sub, True)
         self._finish("crash")
 
-    def _spawned_ended(self, task: asyncio.Task[Any]) -> None:
+    async def _beside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Spawned work. A task of its own would hand ``SystemExit`` to the loop, which ends everything."""
+        try:
+            await work
+        except BaseException as error:
+            if deliberate(error):
+                raise
+            self._crash(error)
+
+    def _spawned_ended(self, work: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
         if self._spawned is not None:
             self._spawned.discard(task)
-        stray = task.cancelled() and not task.cancelling()
-        error = (
-            asyncio.CancelledError() if stray else None if task.cancelled() else task.exception()
-        )
-        if error is None or self._over:
-            return
-        log.error("channel.failed", topic=self.channel.topic, exc_info=error)
-        if self._joined:
-            self._core.end(self.sub, True)
-            self._finish("crash")
-        else:
-            self._refuse(_CRASHED)
+        work.close()  # cancelled before its first step it was never awaited
 
     def _finish(self, why: str) -> None:
         """Ends everything that belongs to the channel, once; then lets it say goodbye."""
         if self._over:
             return
         self._over = True
+        channel = self.channel
+        channel._port = Ended(self._hub, channel.topic)
         if self._decided is not None:
             self._decided()
             self._decided = None
         under_way = set(self._spawned or ())
-        for task in under_way:
-            task.cancel()
         if self._task is not None:
             under_way.add(self._task)
-            # A handler that stops its own channel is left to return.
-            if self._task is not asyncio.current_task():
-                self._task.cancel()
-        if self._joined and type(self.channel).leave is not Channel.leave:
+        # A handler that stops its own channel is left to return.
+        current = asyncio.current_task()
+        for task in under_way:
+            if task is not current:
+                task.cancel()
+        if self._joined and type(channel).leave is not Channel.leave:
+            self._hub.goodbyes[self.conn] += 1
             self._hub.errand(self._goodbye(why, under_way))
 
     async def _goodbye(self, why: str, under_way: set[asyncio.Task[Any]]) -> None:
         """Callbacks run one at a time, the last one too: it waits for the one that was cancelled."""
-        if under_way:
-            await asyncio.wait(under_way, timeout=GOODBYE_SECONDS)
         try:
-            await self.channel.leave(why)
-        except Exception:
-            log.exception("channel.leave.failed", topic=self.channel.topic)
-
-
-def _cancelled_on_purpose() -> bool:
-    """Whether somebody cancelled this task; otherwise it awaited something that was, which is a crash."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+            if under_way:
+                await asyncio.wait(under_way, timeout=GOODBYE_SECONDS)
+            limit = asyncio.timeout(LEAVE_SECONDS)
+            try:
+                async with limit:
+                    await self.channel.leave(why)
+            except BaseException as error:
+                if limit.expired():
+                    log.error("channel.leave.timeout", seconds=LEAVE_SECONDS, **self._about)
+                elif deliberate(error):
+                    raise
+                else:
+                    self._report("channel.leave.failed", error)
+        finally:
+            self._hub.goodbyes[self.conn] -= 1
+            if not self._hub.goodbyes[self.conn]:
+                del self._hub.goodbyes[self.conn]

@@ -7,13 +7,12 @@ stream and starts the decision; the socket goes on meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -24,13 +23,19 @@ from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Strea
 from moda.errors import ConfigurationError, Refuse, Reject
 from moda.hub import Hub, encode_response
 from moda.upgrade import Accepted, Refused, Upgrade
-from moda.wire.conversation import Check, Conversation, Rate, read_join, refusal
+from moda.wire.conversation import Conversation, Rate
+from moda.wire.crashes import crashes, deliberate
+from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal
 from moda.wire.handshake import HandshakeOptions, Negotiated, negotiate
 from moda.wire.token import TokenRule, presented_token
 
 __all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route"]
 
 log = structlog.get_logger("moda.socket")
+
+MAX_GOODBYES: Final = 256
+"""``leave`` callbacks that may be under way for one connection before its joins are answered with
+``busy``. Leaving and joining in a loop would otherwise be a way to fill the memory."""
 
 ConnectHook = Callable[[Connect], Any | Awaitable[Any]]
 """Decides on a connection: returns a :class:`Socket`, any principal, or None; raises :class:`Refuse`."""
@@ -68,22 +73,22 @@ class Dispatch:
     def __init__(self, hub: Hub, routes: list[Route]) -> None:
         self._hub = hub
         self._routes = routes
-        self._joining: dict[tuple[Socket, str], asyncio.Task[None]] = {}
         self._undecided: Counter[str] = Counter()
 
     def join(
         self,
         sub: int,
+        conn: int,
         route: int,
         socket: Socket,
         topic: str,
         params: dict[str, str],
         payload: bytes,
         binary: bool,
-    ) -> Conversation | None:
-        """Called by the engine. What is returned receives the channel's messages; a stream has none."""
+    ) -> Conversation | StreamJoin | None:
+        """Called by the engine. What is returned receives the channel's messages and hears of its end."""
         target = self._routes[route]
-        against = self._against(target, socket, topic, params)
+        against = self._against(target, conn, socket, topic, params)
         if against is not None:
             self._hub.core.join_error(sub, orjson.dumps(against))
             return None
@@ -91,45 +96,26 @@ class Dispatch:
         if isinstance(serves, Stream):
             decided = self._place(target, topic)
             request = JoinRequest(topic, params, None, socket)
-            work = self._join_stream(serves, target.check, sub, request, payload, binary, decided)
-            self._start(work, (socket, topic), decided)
-            return None
+            work = self._join_stream(
+                serves, target.check, sub, conn, request, payload, binary, decided
+            )
+            return StreamJoin(work, decided)
         try:
             channel = serves()
-        except Exception:
-            log.exception("channel.join.failed", topic=topic)
-            self._hub.core.join_error(sub, b'{"reason":"join crashed"}')
+        except BaseException as error:
+            about = {"topic": topic, "connection_id": conn}
+            crashes.log(log, "channel.join.failed", serves, error, **about)
+            self._hub.core.join_error(sub, CRASHED)
             return None
         channel.topic = topic
         channel.params = params
         channel.socket = socket
         decided = self._place(target, topic)
-        conversation = Conversation(self._hub, sub, channel, target.check, target.rate, decided)
+        conversation = Conversation(
+            self._hub, sub, channel, target.check, target.rate, decided, conn
+        )
         conversation.begin(payload, binary)
         return conversation
-
-    def _start(
-        self,
-        work: Coroutine[Any, Any, None],
-        place: tuple[Socket, str],
-        decided: Callable[[], None] | None,
-    ) -> None:
-        """Runs the decision on a stream's join in place of an older one for the same place.
-
-        Whoever joins in a loop has one decision under way and not one per join.
-        """
-        older = self._joining.get(place)
-        if older is not None:
-            older.cancel()
-        task = self._joining[place] = asyncio.get_running_loop().create_task(work)
-
-        def ended(_: asyncio.Task[None]) -> None:
-            if self._joining.get(place) is task:
-                del self._joining[place]
-            if decided is not None:
-                decided()  # cancelled before its first step, the work itself never does
-
-        task.add_done_callback(ended)
 
     def _place(self, target: Route, topic: str) -> Callable[[], None] | None:
         """Holds a place under the topic's cap until the join is decided; what it returns gives it up.
@@ -153,9 +139,12 @@ class Dispatch:
         return decided
 
     def _against(
-        self, target: Route, socket: Socket, topic: str, params: dict[str, str]
+        self, target: Route, conn: int, socket: Socket, topic: str, params: dict[str, str]
     ) -> dict[str, Any] | None:
         """What the declared policy has against a join, before anybody is asked."""
+        goodbyes = self._hub.goodbyes
+        if goodbyes and goodbyes[conn] >= MAX_GOODBYES:
+            return {"reason": "busy"}
         if target.trusted_only and not socket.trusted:
             return {"reason": "unauthorized"}
         invalid = asyncapi.check_topic(target.declared, params)
@@ -171,12 +160,14 @@ class Dispatch:
         stream: Stream,
         check: Check | None,
         sub: int,
+        conn: int,
         request: JoinRequest,
         payload: bytes,
         binary: bool,
         decided: Callable[[], None] | None,
     ) -> None:
         core = self._hub.core
+        about = {"topic": request.topic, "connection_id": conn}
         try:
             request = replace(request, payload=read_join(payload, binary, check))
             data, as_binary = encode_response(await stream.join(request))
@@ -184,11 +175,13 @@ class Dispatch:
                 core.reseat(sub, request.address)
             core.join_ok(sub, data, as_binary)
         except Reject as reject:
-            core.join_error(sub, refusal(reject.response, request.topic))
-        except Exception:
+            core.join_error(sub, refusal(reject.response, stream, **about))
+        except BaseException as error:
+            if deliberate(error):
+                raise
             # If it was the engine that raised, it has answered the client already: this finds nobody.
-            log.exception("stream.join.failed", topic=request.topic)
-            core.join_error(sub, b'{"reason":"join crashed"}')
+            crashes.log(log, "stream.join.failed", stream, error, **about)
+            core.join_error(sub, CRASHED)
         finally:
             if decided is not None:
                 decided()
@@ -241,6 +234,14 @@ class Mount:
                 answer = await answer
         except Refuse as refuse:
             return Refused(refuse.status, refuse.body.encode(), reason="connect")
+        except Exception:
+            raise
+        except BaseException as error:
+            if deliberate(error):
+                raise
+            # The door answers a crash with 500. As it is, this one would end the door's task, or
+            # with ``SystemExit`` the gateway.
+            raise RuntimeError(f"the connect hook raised {error!r}") from error
         try:
             socket = _socket(answer, params)
         except ConfigurationError as error:

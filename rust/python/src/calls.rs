@@ -24,6 +24,7 @@ enum Call {
 
 struct JoinArgs {
     sub: u64,
+    conn: u64,
     route: usize,
     socket: Py<PyAny>,
     topic: Py<PyString>,
@@ -61,7 +62,11 @@ impl Hub {
             Call::Leave(handle, reference) => {
                 handle.call_method1(py, intern!(py, "leaving"), (reference,))?;
             }
-            Call::Join(joins, args) => Self::ask_join(slf, &joins, args)?,
+            Call::Join(joins, args) => {
+                // Ends first: who joins again must find the place free that it held until now.
+                Self::settle(slf)?;
+                Self::ask_join(slf, &joins, args)?;
+            }
         }
         Self::settle(slf)
     }
@@ -118,12 +123,13 @@ impl Hub {
                     let _ = found.set_item(name, value);
                 }
                 let conn = self.sessions.hub.sub(sub).map(|sub| sub.conn);
-                let peer = conn.and_then(|conn| self.peers.get(conn));
+                let peer = conn.and_then(|conn| Some((conn, self.peers.get(conn)?)));
                 match (peer, &self.driver) {
-                    (Some(peer), Some(driver)) => Call::Join(
+                    (Some((conn, peer)), Some(driver)) => Call::Join(
                         driver.joins.clone_ref(py),
                         JoinArgs {
                             sub: sub.data().as_ffi(),
+                            conn: conn.data().as_ffi(),
                             route,
                             socket: peer.socket.clone_ref(py),
                             topic: PyString::new(py, &topic).unbind(),
@@ -146,6 +152,7 @@ impl Hub {
             py,
             (
                 sub,
+                args.conn,
                 args.route,
                 args.socket,
                 args.topic,

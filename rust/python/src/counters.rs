@@ -12,7 +12,7 @@ pub fn counters<'py>(
     let engine = &sessions.hub;
     let (stats, counts) = (&engine.stats, &sessions.counts);
     let all = PyDict::new(py);
-    let numbers: [(&str, u64); 26] = [
+    let numbers: [(&str, u64); 27] = [
         ("connections", engine.connections() as u64),
         ("channels", counts.channels),
         ("topics", engine.topics() as u64),
@@ -38,6 +38,7 @@ pub fn counters<'py>(
         ("stale", counts.stale),
         ("unmatched", counts.unmatched),
         ("to_stream", counts.to_stream),
+        ("oversized", counts.oversized),
         ("fanout_count", stats.fanout.count),
     ];
     for (name, value) in numbers {

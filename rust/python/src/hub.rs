@@ -238,6 +238,8 @@ impl Hub {
             .try_borrow_mut()?
             .sessions
             .join_ok(sub_key(sub), body(response, binary));
+        // A stream's handle ends here, with the engine let go.
+        let outcome = outcome.map(drop);
         Self::settle(slf)?;
         sent(outcome, "the join reply")
     }

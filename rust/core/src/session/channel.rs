@@ -8,15 +8,20 @@ use crate::ws::{self, Opcode};
 
 use super::receive::{NOTHING, OK};
 use super::write::{frame_end, frame_push, frame_reply, json_string, Body};
-use super::{Sessions, State, Unsent};
+use super::{Kind, Seat, Sessions, State, Unsent};
 
 impl<H> Sessions<H> {
-    /// Keeps what the driver wants to find again with a channel. Gives back what was kept before,
-    /// or `handle` itself when the channel has ended already.
+    /// Keeps what the driver wants to find again with a channel, or with a stream's join until it
+    /// is decided. Gives back what was kept before, or `handle` itself when it is too late.
     pub fn set_handle(&mut self, sub: SubKey, handle: H) -> Option<H> {
-        match self.hub.sub_mut(sub) {
-            Some(sub) => sub.seat.handle.replace(handle),
-            None => Some(handle),
+        let routes = &self.routes;
+        let seat = self.hub.sub_mut(sub).map(|sub| &mut sub.seat);
+        let stream = |seat: &Seat<H>| routes[seat.route].kind == Kind::Stream;
+        match seat {
+            Some(seat) if matches!(seat.state, State::Joining(_)) || !stream(seat) => {
+                seat.handle.replace(handle)
+            }
+            _ => Some(handle),
         }
     }
 
@@ -103,7 +108,8 @@ impl<H> Sessions<H> {
         Ok(())
     }
 
-    /// Ends a channel that its client leaves: the ok reply, then `phx_close`. Returns the handle.
+    /// Ends a channel that its client leaves: the ok reply, then `phx_close`. A join that was not
+    /// decided yet is answered first, and what was sent to it. Returns the handle.
     pub fn finish_leave(&mut self, key: SubKey, reference: &str) -> Option<H> {
         let topic = self.hub.topic_name(key)?;
         let conn = self.hub.sub(key)?.conn;
@@ -111,6 +117,7 @@ impl<H> Sessions<H> {
         let seat = self.hub.release(key)?;
         self.counts.channels -= 1;
         self.counts.leaves += 1;
+        self.abandon(conn, &topic, &seat, "left");
         let topic_json = json_string(&topic);
         self.hub.ordered(conn, |out| {
             let join_ref = seat.push_ref();
@@ -119,7 +126,6 @@ impl<H> Sessions<H> {
         self.hub.ordered(conn, |out| {
             frame_end(out, codec, &seat.join_ref, &topic, false);
         });
-        self.abandon(conn, &topic, seat.state);
         seat.handle
     }
 
@@ -131,10 +137,10 @@ impl<H> Sessions<H> {
         let codec = self.codec(conn).ok()?;
         let seat = self.hub.release(key)?;
         self.counts.channels -= 1;
+        self.abandon(conn, &topic, &seat, "join crashed");
         self.hub.ordered(conn, |out| {
             frame_end(out, codec, &seat.join_ref, &topic, crash);
         });
-        self.abandon(conn, &topic, seat.state);
         seat.handle
     }
 }

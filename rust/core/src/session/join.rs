@@ -11,10 +11,17 @@ use crate::phoenix::Inbound;
 
 use super::receive::{because, ERROR, OK};
 use super::write::{frame_end, Body};
-use super::{Route, Seat, Sessions, State, Unsent, Verdict};
+use super::{Kind, Route, Seat, Sessions, State, Unsent, Verdict};
 
-/// A topic, join ref or ref longer than this is refused: they are kept per channel.
+/// A topic, event or ref longer than this is refused: they are kept, per channel and per message
+/// that waits. Of a ref its bytes as they came, without the quotes around them.
 pub const MAX_NAME: usize = 1024;
+
+/// Whether a ref, as JSON text, is longer than is kept.
+pub(super) fn too_long(json: &str) -> bool {
+    let text = json.strip_prefix('"').and_then(|j| j.strip_suffix('"'));
+    text.unwrap_or(json).len() > MAX_NAME
+}
 
 /// What refs of messages to an undecided join may take.
 const WAITING_BYTES: usize = 16 * 1024;
@@ -48,8 +55,8 @@ impl<H> Sessions<H> {
         let Some(mount) = self.hub.conn(conn).map(|c| usize::from(c.mount)) else {
             return Verdict::Done;
         };
-        let names = [&topic, &message.join_ref, &message.reference];
-        if names.into_iter().any(|name| name.len() > MAX_NAME) {
+        let refs = [&message.join_ref, &message.reference];
+        if topic.len() > MAX_NAME || refs.into_iter().any(|json| too_long(json)) {
             self.counts.joins_refused += 1;
             self.refuse(conn, "null", message, "topic, join_ref or ref too long");
             return Verdict::Done;
@@ -133,44 +140,54 @@ impl<H> Sessions<H> {
     }
 
     /// Sends a predecessor the `phx_close` it is owed.
-    fn pay(&mut self, conn: ConnKey, topic: &str, owed: Option<Box<str>>) {
+    fn pay(&mut self, conn: ConnKey, topic: &str, owed: Option<&str>) {
         if let (Some(join_ref), Ok(codec)) = (owed, self.codec(conn)) {
             self.hub.ordered(conn, |out| {
-                frame_end(out, codec, &join_ref, topic, false);
+                frame_end(out, codec, join_ref, topic, false);
             });
         }
     }
 
     /// Answers messages to a channel that will not be.
-    fn disown(&mut self, conn: ConnKey, topic: &str, waiting: &[Box<str>]) {
+    pub(super) fn disown(&mut self, conn: ConnKey, topic: &str, waiting: &[Box<str>]) {
         for reference in waiting {
             self.counts.unmatched += 1;
             self.reject(conn, "null", reference, topic, "unmatched topic");
         }
     }
 
-    fn reject(&mut self, conn: ConnKey, join_ref: &str, reference: &str, topic: &str, why: &str) {
+    pub(super) fn reject(
+        &mut self,
+        conn: ConnKey,
+        join_ref: &str,
+        reference: &str,
+        topic: &str,
+        why: &str,
+    ) {
         let response = because(why);
         let body = Body::Json(response.as_bytes());
         // JSON is encodable always, and a connection that is gone needs no answer.
         let _ = self.send_reply(conn, join_ref, reference, topic, ERROR, body);
     }
 
-    /// What is due when a join under way ends otherwise than by its answer.
-    pub(super) fn abandon(&mut self, conn: ConnKey, topic: &str, state: State) {
-        if let State::Joining(joining) = state {
-            self.pay(conn, topic, joining.owed);
+    /// What is due when a join under way ends otherwise than by its decision: every question that
+    /// was asked before is answered, in its order.
+    pub(super) fn abandon(&mut self, conn: ConnKey, topic: &str, seat: &Seat<H>, why: &str) {
+        if let State::Joining(joining) = &seat.state {
+            self.reject(conn, &seat.join_ref, &joining.reference, topic, why);
+            self.pay(conn, topic, joining.owed.as_deref());
             self.disown(conn, topic, &joining.waiting);
         }
     }
 
     /// Accepts a join: its reply goes out, then what a predecessor is owed, then broadcasts.
+    /// Gives back a stream's handle: once joined, its subscribers cost the driver nothing.
     ///
     /// # Errors
     /// [`Unsent::Ended`] when the client has gone, left or joined again meanwhile;
     /// [`Unsent::Unencodable`] for a binary response that its frame cannot carry, in which case the
     /// client gets the answer of a crashed join.
-    pub fn join_ok(&mut self, sub: SubKey, response: Body<'_>) -> Result<(), Unsent> {
+    pub fn join_ok(&mut self, sub: SubKey, response: Body<'_>) -> Result<Option<H>, Unsent> {
         let answered = self.answer_join(sub, OK, response);
         if answered == Err(Unsent::Unencodable) {
             self.join_error(sub, because("join crashed").as_bytes())?;
@@ -178,7 +195,10 @@ impl<H> Sessions<H> {
         answered?;
         self.counts.joins += 1;
         self.hub.activate(sub);
-        Ok(())
+        let routes = &self.routes;
+        let seat = self.hub.sub_mut(sub).map(|sub| &mut sub.seat);
+        let stream = seat.filter(|seat| routes[seat.route].kind == Kind::Stream);
+        Ok(stream.and_then(|seat| seat.handle.take()))
     }
 
     /// Refuses a join; the place is free again, and messages that came meanwhile are unmatched.
@@ -217,7 +237,7 @@ impl<H> Sessions<H> {
         let State::Joining(joining) = state else {
             return Err(Unsent::Ended);
         };
-        self.pay(conn, &topic, joining.owed);
+        self.pay(conn, &topic, joining.owed.as_deref());
         Ok(joining.waiting)
     }
 }

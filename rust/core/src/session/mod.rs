@@ -92,6 +92,8 @@ pub struct Counts {
     pub unmatched: u64,
     /// Messages to push-only topics.
     pub to_stream: u64,
+    /// Messages whose event or ref is longer than is kept.
+    pub oversized: u64,
     pub channels: u64,
     pub undecodable: BTreeMap<&'static str, u64>,
     pub violations: BTreeMap<&'static str, u64>,

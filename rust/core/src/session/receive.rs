@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::join::{too_long, MAX_NAME};
 use super::write::frame_reply;
-use super::{Kind, Sessions, State, Verdict};
-use crate::hub::{Codec, ConnKey};
+use super::{Kind, Seat, Sessions, State, Verdict};
+use crate::hub::{Codec, ConnKey, SubKey};
 use crate::phoenix::{self, Inbound};
 use crate::ws::{self, Opcode};
 
@@ -143,6 +144,9 @@ impl<H> Sessions<H> {
         match seat.state {
             State::Leaving => return Verdict::Done,
             State::Joined if seat.handle.is_some() => {
+                if too_long(&message.reference) {
+                    return self.oversized(conn, key, &message);
+                }
                 seat.state = State::Leaving;
                 return Verdict::Leave {
                     sub: key,
@@ -181,6 +185,9 @@ impl<H> Sessions<H> {
             }
             return Verdict::Done;
         }
+        if message.event.len() > MAX_NAME || too_long(&message.reference) {
+            return self.oversized(conn, key, &message);
+        }
         if let State::Joining(joining) = &mut seat.state {
             joining.expect_answer(&message.reference);
         }
@@ -207,6 +214,15 @@ impl<H> Sessions<H> {
     pub(super) fn unmatched<'f>(&mut self, conn: ConnKey, message: &Inbound<'_>) -> Verdict<'f> {
         self.counts.unmatched += 1;
         self.refuse(conn, "null", message, "unmatched topic");
+        Verdict::Done
+    }
+
+    /// What would wait for its channel, and so be kept.
+    fn oversized<'f>(&mut self, conn: ConnKey, key: SubKey, message: &Inbound<'_>) -> Verdict<'f> {
+        self.counts.oversized += 1;
+        let seat = self.hub.sub(key).map(|sub| &sub.seat);
+        let join_ref: Box<str> = seat.map_or("null", Seat::push_ref).into();
+        self.refuse(conn, &join_ref, message, "event or ref too long");
         Verdict::Done
     }
 

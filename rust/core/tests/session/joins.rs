@@ -454,7 +454,7 @@ fn a_binary_join_reply_that_v1_cannot_take_is_a_crashed_join() {
 #[test]
 fn names_that_would_be_kept_are_bounded() {
     let mut talk = Talk::new(Speech::V2Text);
-    let long = "x".repeat(MAX_NAME);
+    let long = "x".repeat(MAX_NAME + 1);
     for join in [
         format!(r#"["1","2","room:{long}","phx_join",{{}}]"#),
         format!(r#"["{long}","2","room:1","phx_join",{{}}]"#),
@@ -473,6 +473,34 @@ fn names_that_would_be_kept_are_bounded() {
     assert_eq!(talk.sessions.counts.joins_refused, 3);
     let fits = "x".repeat(MAX_NAME - 5);
     talk.joined(1, &format!("room:{fits}"));
+    // The quotes around a ref are the wire's and no part of it.
+    let fits = "x".repeat(MAX_NAME);
+    talk.says(&format!(r#"["{fits}","{fits}","room:1","phx_join",{{}}]"#))
+        .sub();
+}
+
+#[test]
+fn a_streams_handle_is_told_of_the_joins_end_and_given_back_with_its_answer() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let join = |talk: &mut Talk, n: u32| {
+        let sub = talk
+            .says(&format!(r#"["{n}","{n}","news:1","phx_join",{{}}]"#))
+            .sub();
+        assert_eq!(talk.sessions.set_handle(sub, n), None);
+        sub
+    };
+    join(&mut talk, 1);
+    join(&mut talk, 2);
+    assert_eq!(talk.ended(), [(1, "replaced")]);
+    talk.says(r#"["2","3","news:1","phx_leave",{}]"#);
+    assert_eq!(talk.ended(), [(2, "left")]);
+    let decided = join(&mut talk, 4);
+    assert_eq!(talk.sessions.join_ok(decided, EMPTY), Ok(Some(4)));
+    // Decided before it could be kept: nobody would ever take it back.
+    assert_eq!(talk.sessions.set_handle(decided, 5), Some(5));
+    join(&mut talk, 6);
+    talk.vanishes(0);
+    assert_eq!(talk.ended(), [(6, "closed")]);
 }
 
 #[test]

@@ -133,7 +133,9 @@ fn row_22_a_leave_that_was_finished_before_the_join_is_a_leave(talk: &mut Talk) 
     ]);
 }
 
-fn a_leave_while_the_join_is_under_way_ends_it_at_once(talk: &mut Talk) {
+fn a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_first(
+    talk: &mut Talk,
+) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.sessions.set_handle(sub, 7);
     talk.says(r#"["1","2","room:1","ask",{}]"#);
@@ -144,9 +146,10 @@ fn a_leave_while_the_join_is_under_way_ends_it_at_once(talk: &mut Talk) {
     assert_eq!(talk.ended(), [(7, "left")]);
     assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
     talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"left"}}]"#,
+        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
         r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
-        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
     ]);
     assert_eq!(
         (talk.sessions.counts.joins, talk.sessions.counts.channels),
@@ -160,9 +163,10 @@ fn a_leave_while_a_duplicate_join_is_under_way_closes_both(talk: &mut Talk) {
     talk.says(r#"["2","2","room:1","phx_join",{}]"#);
     talk.says(r#"["2","3","room:1","phx_leave",{}]"#);
     talk.hears(&[
+        r#"["2","2","room:1","phx_reply",{"status":"error","response":{"reason":"left"}}]"#,
+        r#"["1","1","room:1","phx_close",{}]"#,
         r#"["2","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["2","2","room:1","phx_close",{}]"#,
-        r#"["1","1","room:1","phx_close",{}]"#,
     ]);
     assert_eq!(talk.sessions.counts.channels, 0);
 }
@@ -190,7 +194,7 @@ in_every_dialect! {
     row_21_two_leaves_in_a_row_get_one_reply_and_one_close,
     row_22_a_leave_followed_by_a_join_at_once_is_a_duplicate_join,
     row_22_a_leave_that_was_finished_before_the_join_is_a_leave,
-    a_leave_while_the_join_is_under_way_ends_it_at_once,
+    a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_first,
     a_leave_while_a_duplicate_join_is_under_way_closes_both,
     a_channel_the_driver_keeps_nothing_for_is_left_at_once,
 }

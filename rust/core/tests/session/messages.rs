@@ -1,6 +1,6 @@
 //! Heartbeats, events, replies, and what happens to those for nobody.
 
-use moda_core::session::{Body, Unsent};
+use moda_core::session::{Body, Unsent, MAX_NAME};
 
 use crate::frames::text;
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, EMPTY};
@@ -55,6 +55,31 @@ fn row_12_an_event_of_this_join_is_delivered(talk: &mut Talk) {
         }
     );
     talk.hears(&[]);
+}
+
+#[test]
+fn an_event_or_ref_too_long_to_be_kept_is_refused_and_counted() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let sub = talk.joined(1, "room:1");
+    let joining = talk.says(r#"["2","2","room:2","phx_join",{}]"#).sub();
+    let (fits, long) = ("x".repeat(MAX_NAME), "x".repeat(MAX_NAME + 1));
+    let refused = |join_ref: &str, reference: &str, topic: &str| {
+        format!(
+            r#"["{join_ref}",{reference},"{topic}","phx_reply",{{"status":"error","response":{{"reason":"event or ref too long"}}}}]"#
+        )
+    };
+    for (join_ref, topic) in [("1", "room:1"), ("2", "room:2")] {
+        talk.says(&format!(r#"["{join_ref}","3","{topic}","{long}",{{}}]"#));
+        talk.hears(&[&refused(join_ref, r#""3""#, topic)]);
+        talk.says(&format!(r#"["{join_ref}","{long}","{topic}","ask",{{}}]"#));
+        talk.hears(&[&refused(join_ref, &format!(r#""{long}""#), topic)]);
+    }
+    talk.says(&format!(r#"["1","{long}","room:1","phx_leave",{{}}]"#));
+    talk.hears(&[&refused("1", &format!(r#""{long}""#), "room:1")]);
+    assert_eq!(talk.sessions.counts.oversized, 5);
+    let message = |n: u32| format!(r#"["{n}","{fits}","room:{n}","{fits}",{{}}]"#);
+    assert_eq!(talk.says(&message(1)).sub(), sub);
+    assert_eq!(talk.says(&message(2)).sub(), joining);
 }
 
 fn row_12_an_event_without_join_ref_is_delivered_too(talk: &mut Talk) {
