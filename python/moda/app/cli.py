@@ -149,7 +149,10 @@ def _serve(options: argparse.Namespace) -> int:
         )
 
     from moda.app.assemble import assemble
+    from moda.serve.logs import install_hooks
     from moda.serve.server import run
+
+    install_hooks()
 
     return run(assemble(load_gateway(options.target, settings), settings))
 

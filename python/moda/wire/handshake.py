@@ -18,7 +18,7 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moda.upgrade import Refused, Upgrade
@@ -61,11 +61,12 @@ class Negotiated:
     None.
 
     ``params`` is the query's tree with the path's variables over it; ``token`` the subprotocol's.
+    ``repr`` shows neither.
     """
 
     vsn: Version
-    params: Mapping[str, Any]
-    token: str | None = None
+    params: Mapping[str, Any] = field(repr=False)
+    token: str | None = field(default=None, repr=False)
     protocol: str | None = None
 
 
