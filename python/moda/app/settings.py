@@ -218,6 +218,9 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, str]:
     Problems are added, nothing is raised.
     """
     try:
+        if path.expanduser().exists() and not path.expanduser().is_file():
+            problems.append(f"{CONFIG_VARIABLE}: got {str(path)!r}, which is no regular file")
+            return {}
         with path.expanduser().open("rb") as stream:
             content = tomllib.load(stream)
     except OSError as error:

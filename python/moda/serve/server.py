@@ -37,7 +37,12 @@ from moda.serve.face import Face
 from moda.serve.front import Front
 from moda.serve.http import build_face
 from moda.serve.plain import PlainHttp
-from moda.serve.preflight import RESERVED_DESCRIPTORS, raise_descriptor_limit
+from moda.serve.preflight import (
+    RESERVED_DESCRIPTORS,
+    check_descriptors,
+    clients_within,
+    raise_descriptor_limit,
+)
 from moda.serve.tls import TlsOptions, server_context
 from moda.upgrade import Mount
 
@@ -181,7 +186,10 @@ class Server:
         limit = raise_descriptor_limit(plan.options.door.max_connections + RESERVED_DESCRIPTORS)
         options = plan.options.door
         sockets = min(options.max_sockets, max(1, limit - RESERVED_DESCRIPTORS // 2))
-        cap = min(options.max_connections, max(1, limit - RESERVED_DESCRIPTORS))
+        finding = check_descriptors(options.max_connections, limit)
+        if finding.level == "fatal":
+            raise ConfigurationError(f"{finding.message}; fix: {finding.fix}")
+        cap = min(options.max_connections, clients_within(limit))
         if cap < options.max_connections:
             _log.warning(
                 "descriptors.low",
