@@ -260,18 +260,29 @@ def test_a_settings_file_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path, 
 # -- the whole
 
 
-@pytest.mark.parametrize("stderr", ["/dev/full", "closed"])
+def test_a_mistake_is_exit_code_2_even_where_nobody_can_be_told():
+    script = "import sys; from moda.app.cli import main; sys.exit(main(['serve', '--port', 'x']))"
+    with open("/dev/full", "w") as full:
+        assert subprocess.call([sys.executable, "-c", script], stderr=full) == 2
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "closed", "a pipe that nobody reads"])
 def test_a_log_that_cannot_be_written_does_not_decide_the_exit_code(module, stderr):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {**os.environ, "PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path)}
-    redirect = "2>&-" if stderr == "closed" else f"2>{stderr}"
+    environment.pop("PYTHONUNBUFFERED", None)  # with it there is nothing left to flush
+    redirect = {"closed": "2>&-", "/dev/full": "2>/dev/full"}.get(stderr, "")
     process = subprocess.Popen(
         ["/bin/sh", "-c", f'exec "$0" -m moda serve {module}:gateway {redirect}', sys.executable],
         env=environment,
-        start_new_session=True,
+        stderr=subprocess.PIPE,
     )
+    assert process.stderr is not None
+    if not redirect:
+        process.stderr.readline()
+    process.stderr.close()
     try:
         while process.poll() is None:
             try:

@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except ConfigurationError as error:
-        print("moda: cannot start", file=sys.stderr)
-        for line in str(error).splitlines():
-            print(f"  {line}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print("moda: cannot start", file=sys.stderr)
+            for line in str(error).splitlines():
+                print(f"  {line}", file=sys.stderr)
         return 2
     finally:
         _give_up_stderr()
