@@ -72,12 +72,15 @@ class Refused:
     closes.
 
     ``reason`` is a word for the counters and the log (``origin``, ``vsn``, ...); it is never sent.
+    ``hint`` is for the log alone, where the answer says nothing: what the client sent (``got``), what
+    is ``accepted``, and the ``setting`` that decides it.
     """
 
     status: int
     body: bytes = b""
     headers: Sequence[tuple[str, str]] = ()
     reason: str = "refused"
+    hint: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES, compare=False)
 
 
 class Mount(Protocol):
