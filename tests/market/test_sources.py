@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,17 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name_and_the_cause(tmp_p
     source = Replay(MarketSettings(source=f"replay:{tmp_path}/none"), HandClock())
     with pytest.raises(ConfigurationError, match=r"^MODA_PRICES: .*/none cannot be read: No such"):
         source.check()
+
+
+def test_the_recording_in_the_documentation_can_be_replayed(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "prices.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    source, _ = replay(tmp_path / "a.jsonl", lines)
+    assert [(one.at_ms, one.tick.symbol) for one in source.read()] == [
+        (1_740_441_600_123, "BTCUSDT"),
+        (1_740_441_600_456, "ETHUSDT"),
+        (1_740_441_601_130, "BTCUSDT"),
+    ]
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
