@@ -68,7 +68,7 @@ fuzz: $(STAMPS)/cargo-fuzz ## fuzz every target for FUZZ_SECONDS (60)
 	    $$target target/fuzz/corpus/$$target rust/fuzz/corpus/$$target -- -max_total_time=$(FUZZ_SECONDS); \
 	done
 
-wheel: $(STAMPS)/venv $(STAMPS)/console ## build dist/moda-*.whl
+wheel: $(STAMPS)/venv $(STAMPS)/rust-ready $(STAMPS)/console ## build dist/moda-*.whl
 	rm -rf dist
 	$(PY) -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
@@ -95,7 +95,7 @@ $(STAMPS)/dev: requirements/dev.lock $(STAMPS)/venv
 	@touch $@
 
 $(STAMPS)/rust-ready: | $(STAMPS)
-	@command -v cargo >/dev/null || { echo "moda is built with Rust: install it from your distribution or with rustup (stable, 1.85 or newer)" >&2; exit 1; }
+	@tools/toolchain rust
 	@touch $@
 
 $(STAMPS)/ext: $(STAMPS)/venv $(STAMPS)/rust-ready Cargo.toml Cargo.lock pyproject.toml $(RUST_SOURCES) cython/_session.pyx cython/_session.pxd build_backend/moda_build.py
@@ -104,7 +104,7 @@ $(STAMPS)/ext: $(STAMPS)/venv $(STAMPS)/rust-ready Cargo.toml Cargo.lock pyproje
 	@touch $@
 
 $(STAMPS)/web: web/package-lock.json | $(STAMPS)
-	@command -v npm >/dev/null || { echo "the console is built with Node: install Node 20 or newer with npm" >&2; exit 1; }
+	@tools/toolchain node
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -42,12 +42,13 @@ class Connect:
 
     ``params`` are the query's parameters (nested ``a[b]=1`` become dictionaries) merged with the
     mount path's variables; ``token`` is the one sent through the subprotocol (``auth_token``).
+    What holds credentials is left out of ``repr``: a hook's error message may show the whole.
     """
 
-    params: Mapping[str, Any]
-    headers: Mapping[str, str]
+    params: Mapping[str, Any] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     client: tuple[str, int] | None
-    token: str | None
+    token: str | None = field(repr=False)
     path: str
 
 
@@ -81,7 +82,8 @@ class Socket:
         return self._assigns
 
     def __repr__(self) -> str:
-        return f"<Socket id={self.id!r} principal={self.principal!r}>"
+        # Not the principal: an application's object, often with a token in it.
+        return f"<Socket id={self.id!r} trusted={self.trusted}>"
 
 
 class Port(Protocol):

@@ -29,13 +29,14 @@ class Upgrade:
     ``?``. ``headers`` keep their order and their repetitions; names are lower case, values raw
     bytes without surrounding blanks. ``client`` is (address, port) of the peer, or of the client a
     trusted proxy named; ``secure`` says whether the client's side of the connection is TLS.
-    ``variables`` are the values of the ``{name}`` segments of the mount's path.
+    ``variables`` are the values of the ``{name}`` segments of the mount's path. ``repr`` leaves out
+    what may hold credentials.
     """
 
     method: str
     path: str
-    query: bytes
-    headers: Sequence[tuple[bytes, bytes]]
+    query: bytes = field(repr=False)
+    headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
     client: tuple[str, int] | None = None
     secure: bool = False
     variables: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES)
@@ -71,12 +72,15 @@ class Refused:
     closes.
 
     ``reason`` is a word for the counters and the log (``origin``, ``vsn``, ...); it is never sent.
+    ``hint`` is for the log alone, where the answer says nothing: what the client sent (``got``), what
+    is ``accepted``, and the ``setting`` that decides it.
     """
 
     status: int
     body: bytes = b""
     headers: Sequence[tuple[str, str]] = ()
     reason: str = "refused"
+    hint: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES, compare=False)
 
 
 class Mount(Protocol):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,12 @@ def test_version_prints_the_version(capsys):
     assert capsys.readouterr().out == f"moda {__version__}\n"
 
 
+def test_the_version_is_an_option_too(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert (caught.value.code, capsys.readouterr().out) == (0, f"moda {__version__}\n")
+
+
 def test_without_a_command_the_commands_are_named(capsys):
     with pytest.raises(SystemExit) as caught:
         main([])
@@ -94,6 +101,12 @@ def test_a_target_is_found_beside_the_user_and_inside_of_things(module):
         ("myapp", "myapp:gateway"),
         ("myapp.py:gateway", "myapp:gateway"),
         ("src/myapp.py", "src.myapp:gateway"),
+        ("./noattr:gw", "noattr:gw"),
+        ("..noattr:gw", "noattr:gw"),
+        ("../shop.py:gw", "shop:gw"),
+        ("/srv/my app/shop.py", "shop:gateway"),
+        ("my-app:gateway", "myapp:gateway"),
+        ("myapp:gateway()", "myapp:gateway"),
         (":gateway", "myapp:gateway"),
         ("myapp:", "myapp:gateway"),
     ],
@@ -125,6 +138,15 @@ def test_a_name_that_is_not_in_the_module_gets_those_that_are(module):
 def test_a_name_that_is_no_gateway_is_told_what_it_is(module):
     assert refusal(f"{module}:number") == (
         f"{module}:number is int, takes a Gateway; it has {module}:gateway"
+    )
+
+
+def test_a_function_that_makes_a_gateway_is_told_to_be_called_in_the_module(tmp_path, monkeypatch):
+    (tmp_path / "made.py").write_text("from moda import Gateway\ndef create(): return Gateway()\n")
+    monkeypatch.chdir(tmp_path)
+    assert refusal("made:create") == (
+        "made:create is a function, takes a Gateway object and calls nothing: write "
+        "`gateway = create()` in made and serve made:gateway"
     )
 
 
@@ -183,7 +205,99 @@ def test_check_fails_with_the_fix_when_something_is_fatal(tmp_path, monkeypatch,
     assert "      fix: MODA_TLS_CERT" in out
 
 
+def make(path: Path, kind: str) -> None:
+    match kind:
+        case "empty":
+            path.write_text("")
+        case "garbage":
+            path.write_bytes(b"\x00\xffnonsense: [\n")
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "garbage", "folder", "pipe"])
+@pytest.mark.parametrize("setting", ["MODA_ASYNCAPI", "MODA_PRICES"])
+def test_check_and_serve_refuse_a_file_they_cannot_use_and_name_its_variable(
+    tmp_path, monkeypatch, capsys, setting, kind
+):
+    path = tmp_path / "given"
+    make(path, kind)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(setting, f"replay:{path}" if setting == "MODA_PRICES" else str(path))
+    assert main(["check", "--port", "0"]) == 1
+    out = capsys.readouterr().out
+    assert f": {setting}: " in out
+    assert f"{setting}=" in out or f"unset {setting}" in out
+    assert main(["serve", "--port", "0"]) == 2
+    assert f": {setting}: " in capsys.readouterr().err
+
+
+def test_check_says_what_a_good_document_and_a_good_recording_hold(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "day.jsonl").write_text(
+        '{"e":"24hrMiniTicker","E":1,"s":"BTCUSDT","c":"1","o":"1","h":"1","l":"1","v":"1","q":"1"}\n'
+    )
+    (tmp_path / "rooms.yaml").write_text(
+        "asyncapi: 3.0.0\ninfo: {title: Rooms, version: '1'}\n"
+        "channels: {room: {address: 'room:lobby'}}\n"
+    )
+    monkeypatch.setenv("MODA_PRICES", "replay:day.jsonl")
+    monkeypatch.setenv("MODA_ASYNCAPI", "rooms.yaml")
+    assert main(["check", "--port", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "ok    asyncapi: rooms.yaml declares 1 channels" in out
+    assert "ok    prices: replay:day.jsonl" in out
+
+
+def test_a_settings_file_that_is_a_pipe_is_refused_and_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "moda.toml")
+    assert main(["check", "--config", str(tmp_path / "moda.toml")]) == 2
+    assert "MODA_CONFIG: got " in capsys.readouterr().err
+
+
 # -- the whole
+
+
+def test_a_mistake_is_exit_code_2_even_where_nobody_can_be_told():
+    script = "import sys; from moda.app.cli import main; sys.exit(main(['serve', '--port', 'x']))"
+    with open("/dev/full", "w") as full:
+        assert subprocess.call([sys.executable, "-c", script], stderr=full) == 2
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", "closed", "a pipe that nobody reads"])
+def test_a_log_that_cannot_be_written_does_not_decide_the_exit_code(module, stderr):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "PORT": str(port), "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment.pop("PYTHONUNBUFFERED", None)  # with it there is nothing left to flush
+    redirect = {"closed": "2>&-", "/dev/full": "2>/dev/full"}.get(stderr, "")
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec "$0" -m moda serve {module}:gateway {redirect}', sys.executable],
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    if not redirect:
+        process.stderr.readline()
+    process.stderr.close()
+    try:
+        while process.poll() is None:
+            try:
+                with urllib.request.urlopen(
+                    f"http://127.0.0.1:{port}/health", timeout=10
+                ) as answer:
+                    assert json.load(answer)["status"] == "ok"
+                break
+            except OSError:
+                time.sleep(0.02)  # nothing it could say so with is open
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_serve_runs_an_application_until_it_is_told_to_stop(module):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from moda.app.assemble import _servers
 from moda.app.settings import Settings, load_settings, unknown_variables
 from moda.app.settings_table import GROUPS, SPECS, help_text, markdown
 from moda.errors import ConfigurationError
@@ -76,6 +77,11 @@ def test_an_empty_value_is_no_value():
         ),
         ("MODA_TLS_CERT", "~/x.pem", "tls_certificate", Path("~/x.pem").expanduser()),
         ("MODA_TELEMETRY_INTERVAL_MS", "250", "telemetry_interval_ms", 250),
+        ("LOG_LEVEL", "Warn", "log_level", "warning"),
+        ("LOG_LEVEL", "WARNING", "log_level", "warning"),
+        ("LOG_LEVEL", "fatal", "log_level", "critical"),
+        ("MODA_PUBLIC_URL", "https://Moda.example.com/", "public_url", "https://moda.example.com"),
+        ("MODA_PUBLIC_URL", "http://[::1]:8080", "public_url", "http://[::1]:8080"),
     ],
 )
 def test_a_value_becomes_what_it_means(name, value, field, expected):
@@ -100,6 +106,11 @@ def test_a_value_becomes_what_it_means(name, value, field, expected):
         ("REDIS_URL", "http://x", None),
         ("NATS_URL", "nats://x:port", None),
         ("MODA_PRICES_STALE_AFTER", "soon", "a number from 0.1 to 3600"),
+        ("MODA_PRICES_MAX_MESSAGE", "1", "bytes from 1k to 16M, as 65536, 64k or 1M"),
+        ("MODA_PUBLIC_URL", "moda.example.com", None),
+        ("MODA_PUBLIC_URL", "https://moda.example.com/live", None),
+        ("MODA_PUBLIC_URL", "https://user@moda.example.com", None),
+        ("MODA_PUBLIC_URL", "https://moda.example.com:port", None),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_answered_with_variable_value_and_what_it_takes(name, value, takes):
@@ -219,6 +230,32 @@ def test_pages_of_the_public_name_pass_the_origin_check():
     assert rule.admits("https://moda.example", "10.0.0.1:4001")
 
 
+def test_pages_of_the_public_url_pass_the_origin_check():
+    rule = load_settings({"MODA_PUBLIC_URL": "https://moda.example"}).handshake_options().origins
+    assert rule.admits("https://moda.example", "10.0.0.1:4001")
+    assert not rule.admits("https://other.example", "10.0.0.1:4001")
+
+
+def test_the_document_names_the_public_url():
+    (server,) = _servers(load_settings({"MODA_PUBLIC_URL": "https://moda.example", "HOST": "::"}))
+    said = server.described()
+    assert (said["protocol"], said["host"]) == ("wss", "moda.example:443")
+    (server,) = _servers(load_settings({"MODA_PUBLIC_URL": "http://moda.example:8080"}))
+    said = server.described()
+    assert (said["protocol"], said["host"]) == ("ws", "moda.example:8080")
+
+
+def test_the_document_advises_the_heartbeat_that_is_set():
+    (server,) = _servers(
+        load_settings({"WS_HEARTBEAT_INTERVAL": "15000", "MODA_IDLE_TIMEOUT": "45"})
+    )
+    said = server.described()
+    assert said["x-heartbeat-interval-ms"] == 15_000
+    assert said["description"] == (
+        "Send a heartbeat every 15 s. 45 s without a byte close the connection with 1002."
+    )
+
+
 def test_tokens_become_a_rule():
     rule = load_settings({"MODA_SOCKET_AUTH": "required", "MODA_SOCKET_TOKENS": "a,b"}).token_rule()
     assert (rule.admits("b"), rule.admits("c"), rule.admits(None)) == (True, False, False)
@@ -234,15 +271,24 @@ def test_every_field_of_the_settings_is_in_the_table_once():
     assert len({spec.name for spec in SPECS}) == len(SPECS)
 
 
-def test_every_default_is_a_value_that_its_kind_takes():
-    for spec in SPECS:
-        if spec.field and spec.shown_default != "none":
-            assert spec.kind.read(spec.shown_default) == spec.default, spec.name
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_every_documented_default_may_be_written_out_and_changes_nothing(spec):
+    assert load_settings({spec.name: spec.shown_default}) == load_settings({})
 
 
-def test_the_help_names_every_setting():
+@pytest.mark.parametrize(
+    ("text", "size"), [("64k", 65_536), ("1M", 1 << 20), ("16777216", 1 << 24)]
+)
+def test_the_size_of_an_upstream_message_is_written_as_every_size(text, size):
+    assert load_settings({"MODA_PRICES_MAX_MESSAGE": text}).market.max_message == size
+
+
+def test_the_help_names_every_setting_and_marks_what_is_not_set():
     text = help_text()
-    assert all(f"{spec.name}=" in text for spec in SPECS)
+    for spec in SPECS:
+        shown = f"{spec.name}={spec.shown_default}" if spec.shown_default else spec.name
+        assert f"    {shown}\n" in text or f"    {shown} (not set)\n" in text
+    assert "=none" not in text
 
 
 def test_the_documentation_is_the_table():

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog.testing
 
 from moda.channel import JoinRequest, Registrar
 from moda.errors import ConfigurationError
@@ -116,6 +117,21 @@ def test_the_first_state_is_broadcast_even_if_it_is_the_assumed_one(
 ) -> None:
     prices.shift("stale", "connecting")
     assert [payload["reason"] for _, _, payload, _ in gateway.sent] == ["connecting"]
+
+
+def test_prices_that_are_lost_are_a_warning_and_all_other_changes_are_news(
+    prices: Prices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        monkeypatch.setattr("moda.market.prices.LOG", structlog.get_logger())
+        for state in ("stale", "live", "stale", "simulated"):
+            prices.shift(state, "because")
+    assert [(line["state"], line["log_level"]) for line in lines] == [
+        ("stale", "info"),  # nothing was lost: it is the first word of every start
+        ("live", "info"),
+        ("stale", "warning"),
+        ("simulated", "info"),
+    ]
 
 
 def test_a_new_reason_for_the_same_state_goes_to_health_and_not_to_clients(

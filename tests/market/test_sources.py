@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from moda.errors import ConfigurationError
 from moda.market.settings import MarketSettings
-from moda.market.sources import Recorded, Replay, Simulated
+from moda.market.sources import CHECKED_LINES, Recorded, Replay, Simulated
 
 from .support import HandClock, Recorder, count, running, until
 
@@ -196,6 +198,34 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_name_and_the_cause(tmp_p
     source = Replay(MarketSettings(source=f"replay:{tmp_path}/none"), HandClock())
     with pytest.raises(ConfigurationError, match=r"^MODA_PRICES: .*/none cannot be read: No such"):
         source.check()
+
+
+def test_the_recording_in_the_documentation_can_be_replayed(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "prices.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    source, _ = replay(tmp_path / "a.jsonl", lines)
+    assert [(one.at_ms, one.tick.symbol) for one in source.read()] == [
+        (1_740_441_600_123, "BTCUSDT"),
+        (1_740_441_600_456, "ETHUSDT"),
+        (1_740_441_601_130, "BTCUSDT"),
+    ]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "."):
+        source = Replay(MarketSettings(source=f"replay:{tmp_path / name}"), HandClock())
+        with pytest.raises(ConfigurationError, match="is no regular file"):
+            source.check()
+
+
+def test_only_the_beginning_of_a_recording_is_read_before_the_start(tmp_path: Path) -> None:
+    good = "".join(f"{event(at)}\n" for at in range(CHECKED_LINES))
+    source, _ = replay(tmp_path / "a", good + "nonsense\n")
+    source.check()
+    assert source.report().detail["line"] == 0
+    with pytest.raises(ConfigurationError, match=f"line {CHECKED_LINES + 1}, is no recorded"):
+        list(source.read())
 
 
 async def test_a_file_that_went_bad_after_the_start_ends_the_run_with_the_line(

@@ -7,6 +7,7 @@ from pathlib import Path
 from ssl import PROTOCOL_TLS_SERVER, SSLContext, create_default_context
 
 import pytest
+import structlog.testing
 
 from moda.market.feed import Tick
 
@@ -57,6 +58,22 @@ async def test_an_exchange_that_is_gone_is_found_again_when_it_returns() -> None
             assert "refused" in sink.reason.lower()
             await fake.listen()
             await until(lambda: sink.state == "live")
+
+
+async def test_a_failed_attempt_and_a_lost_connection_are_warnings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        monkeypatch.setattr("moda.market.upstream.LOG", structlog.get_logger())
+        async with FakeBinance() as fake:
+            sink, source = Recorder(), upstream(fake.url)
+            async with running(source, sink):
+                await until(lambda: sink.state == "live")
+                await fake.vanish()
+                await until(lambda: count(source, "attempts_failed") >= 1)
+    levels = {line["event"]: line["log_level"] for line in lines}
+    assert levels["prices.connection_lost"] == levels["prices.attempt_failed"] == "warning"
+    assert levels["prices.live"] == "info"
 
 
 async def test_it_starts_stale_and_keeps_trying_when_there_never_was_an_exchange() -> None:

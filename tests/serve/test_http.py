@@ -79,6 +79,15 @@ async def test_the_openapi_document_describes_what_is_served(house, connect):
     assert {"/health", "/api/v1/health"} <= set(document["paths"])
 
 
+async def test_the_docs_page_names_its_icon_and_says_what_an_answer_holds(house, connect):
+    client = await connect((await house()).port)
+    page = (await ask(client, "/api/v1/docs")).body.decode()
+    assert "Request fulfilled" not in page
+    assert "The state: down, it drains" in page
+    icon = await ask(client, "/api/v1/docs.svg")
+    assert (icon.status, icon.header("content-type")) == (200, "image/svg+xml")
+
+
 async def test_the_docs_page_loads_nothing_from_elsewhere_and_nothing_inline(house, connect):
     home = await house()
     client = await connect(home.port)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +16,11 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moda.serve.logs import bound, configure_logs
-from moda.serve.redact import HIDDEN, redact, scrub
+from moda.channel import Connect, Socket
+from moda.serve.logs import bound, configure_logs, install_hooks
+from moda.serve.redact import CUT, HIDDEN, MAX_TEXT, MAX_VALUE, clipped, redact, scrub
+from moda.upgrade import Upgrade
+from moda.wire.handshake import Negotiated
 
 SECRET = "hunter2-S3cr3t"
 
@@ -116,6 +123,20 @@ def test_text_lines_hold_no_secret_either(capsys):
         "redis://:{}@host",
         "apikey={}, name=x",
         "password={}",
+        "url=/socket?token={}",
+        "Connect(path='/x', token='{}')",
+        "KeyError: {{'password': '{}'}}",
+        'payload {{"api_key": "{}", "x": 1}}',
+        'payload {{"api_key":"{}"}}',
+        r'"{{\"token\": \"{}\"}}"',
+        "'secret': 'it\\'s {}'",
+        "[(b'x-api-key', b'{}'), (b'host', b'x')]",
+        "keys=('a', '{}'), x=1",
+        "{{'keys': {{'a': ['b', '{}']}}}}",
+        "environ['TOKEN'] = '{}'",
+        "token == '{}'",
+        "password=[x]{}",
+        "a" * 200 + "_token={}",
     ],
 )
 def test_a_secret_inside_a_text_is_hidden(text):
@@ -138,6 +159,12 @@ def test_a_web_token_is_hidden_wherever_it_stands():
         "a@b.example",
         "monkey=1",
         "token expired",
+        "KeyError: 'room'",
+        "token=None, keys=(), x=1",
+        "{'tokens': 5, 'topic': 'room:1'}",
+        "token = decode(text)",
+        "https://host:8080/a@b",
+        "eyJ and eyJa.b.c",
     ],
 )
 def test_a_text_without_secrets_stays_as_it_is(text):
@@ -187,3 +214,126 @@ _JSON = st.recursive(
 @given(_JSON)
 def test_redaction_takes_anything_and_what_it_gives_can_be_written(value):
     json.dumps(redact(value))
+
+
+# -- a client's text
+
+
+HOSTILE = (
+    "a", "-eyJ", "eyJaaaa.aaaa", "a=", "token=", "'token': ", '"token":"', "token='\\'", "token=(",
+    "('token',", "://", "://a:", "bearer ", "bearer\t", "basic a", "a.", "[]=", "=", "\n", " ",
+    "base64url.bearer.phx.", "token==", "aA", "key", "\\\"token\\\":\\\"",
+)  # fmt: skip
+SCRIPT = """
+import resource, sys
+from moda.serve import redact
+resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
+for shape in {shapes!r}:
+    text = (shape * 250_000)[:250_000]
+    redact._hide(text)
+    redact.redact({{"text": text, "list": [text[:50]] * 100_000, text: {{text: text}}}})
+print("done")
+"""
+
+
+def test_a_long_hostile_text_is_read_once_and_not_from_every_character():
+    # The limit is of the process, two minutes for what takes seconds: the quadratic patterns that
+    # stood here would need hours for it.
+    script = SCRIPT.format(shapes=HOSTILE)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_one_line_with_a_clients_text_stays_small(lines):
+    structlog.get_logger("moda.test").warning(
+        "return.wrong", text="a" * 1_000_000, items=["x"] * 1_000_000, data={"b": b"y" * 1_000_000}
+    )
+    (line,) = lines()
+    assert len(line["text"]) < MAX_TEXT + 50
+    assert line["text"].endswith(" characters cut]")
+    assert line["items"][-1] == CUT
+    assert len(json.dumps(line)) < 2 * MAX_TEXT + 4 * MAX_VALUE
+
+
+def test_a_text_that_is_too_long_keeps_its_beginning_and_its_last_lines():
+    text = clipped("Traceback\n" + "  frame\n" * 5000 + "ValueError: the reason")
+    assert text.startswith("Traceback\n  frame\n")
+    assert text.endswith("\n  frame\nValueError: the reason")
+    assert len(text) <= MAX_TEXT + 50
+    assert "characters cut]\n" in text
+
+
+def test_a_last_line_that_is_too_long_keeps_its_beginning():
+    text = clipped("Traceback\n" + "  frame\n" * 5000 + "ValueError: unknown event " + "a" * 90_000)
+    assert "\nValueError: unknown event aaa" in text
+    assert len(text) <= MAX_TEXT + 90
+
+
+@pytest.mark.parametrize("before", range(0, 40, 3))
+@pytest.mark.parametrize("form", ["?token={}", "Bearer {}", "'token': '{}'"])
+def test_a_cut_does_not_part_a_secret_from_its_name(form, before):
+    text = "x " * 3000 + " " * before + form.format("S3" * 5000) + "\n" + "y" * 2000
+    scrubbed = scrub(text)
+    assert "S3S3" not in scrubbed
+    assert len(scrubbed) <= MAX_TEXT + 90
+
+
+@given(st.lists(st.sampled_from([*HOSTILE, SECRET[:3], "x"]), max_size=200).map("".join))
+def test_no_text_in_front_of_a_secret_shows_it(text):
+    scrubbed = scrub(f"{text} \n?token={SECRET}")
+    assert SECRET not in scrubbed
+
+
+# -- what prints itself
+
+
+def test_what_an_application_sees_of_a_connection_prints_no_credentials():
+    headers = {"cookie": SECRET}
+    seen = Connect({"token": SECRET}, headers, ("1.2.3.4", 5), SECRET, "/socket/websocket")
+    head = Upgrade("GET", "/s", f"token={SECRET}".encode(), [(b"cookie", SECRET.encode())])
+    parts = (seen, head, Negotiated(2, {"token": SECRET}, SECRET), Socket("user:1", SECRET))
+    assert SECRET not in repr(parts)
+    assert "/socket/websocket" in repr(seen)
+    assert "user:1" in repr(parts[3])
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name in ((sys, "excepthook"), (threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    install_hooks()
+
+
+def test_an_exception_that_ends_a_thread_is_a_line_without_its_secret(lines, hooks):
+    def work() -> None:
+        raise ValueError(f"?token={SECRET}")
+
+    thread = threading.Thread(target=work, name="worker")
+    thread.start()
+    thread.join()
+    (line,) = lines()
+    assert (line["event"], line["thread"]) == ("thread.failed", "worker")
+    assert f"?token={HIDDEN}" in line["exception"]
+
+
+def test_an_exception_with_nobody_to_raise_it_to_is_a_line_without_its_secret(lines, hooks):
+    class Closing:
+        def __del__(self) -> None:
+            raise ValueError(f"?token={SECRET}")
+
+    Closing()
+    gc.collect()
+    (line,) = lines()
+    assert line["event"] == "unraisable"
+    assert SECRET not in json.dumps(line)
+    assert "ValueError" in line["exception"]
+
+
+def test_an_exception_that_ends_the_program_is_a_line_without_its_secret(lines, hooks):
+    try:
+        raise ValueError(f"?token={SECRET}")
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    (line,) = lines()
+    assert (line["event"], line["level"]) == ("uncaught", "critical")
+    assert SECRET not in json.dumps(line)

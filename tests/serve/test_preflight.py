@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from moda.errors import ConfigurationError
 from moda.serve import preflight
 from moda.serve.preflight import (
+    FEWEST_CLIENTS,
     RESERVED_DESCRIPTORS,
     check_console,
     check_database,
     check_descriptors,
+    check_heartbeat,
     check_port,
     check_tls,
     raise_descriptor_limit,
 )
-from moda.serve.tls import TlsOptions
+from moda.serve.tls import TlsOptions, server_context
 
 TLS = Path(__file__).with_name("tls")
 
@@ -34,6 +37,31 @@ def test_too_few_descriptors_come_with_the_command_and_the_cap_that_fit():
     assert "connections beyond 768 are refused" in finding.message
     assert "ulimit -n 10256" in finding.fix
     assert "WS_MAX_CONNECTIONS=768" in finding.fix
+
+
+@pytest.mark.parametrize("limit", [64, 256, RESERVED_DESCRIPTORS + FEWEST_CLIENTS - 1])
+def test_a_limit_that_leaves_hardly_a_client_is_fatal_and_no_setting_is_offered_for_it(limit):
+    finding = check_descriptors(10_000, limit)
+    assert finding.level == "fatal"
+    assert f"{limit} open files allowed" in finding.message
+    assert "LimitNOFILE=10256" in finding.fix
+    assert "WS_MAX_CONNECTIONS" not in finding.fix
+
+
+def test_few_clients_on_purpose_are_no_fault():
+    assert check_descriptors(3, RESERVED_DESCRIPTORS + 3).level == "ok"
+    assert check_descriptors(3, RESERVED_DESCRIPTORS + 2).level == "fatal"
+    assert check_descriptors(10_000, RESERVED_DESCRIPTORS + FEWEST_CLIENTS).level == "warning"
+
+
+def test_an_idle_timeout_that_closes_stock_clients_is_pointed_out():
+    assert check_heartbeat(30_000, 60).level == "ok"
+    assert check_heartbeat(10_000, 31).level == "ok"
+    finding = check_heartbeat(10_000, 20)
+    assert finding.level == "warning"
+    assert "every 30 s" in finding.message
+    assert "MODA_IDLE_TIMEOUT=60" in finding.fix
+    assert check_heartbeat(60_000, 60).level == "warning"
 
 
 def test_the_soft_limit_is_raised_as_far_as_the_hard_one_lets(monkeypatch):
@@ -98,14 +126,15 @@ def test_a_database_file_that_can_be_written_is_fine(tmp_path, exists):
     assert check_database(f"sqlite:///{tmp_path}/not/yet/there/moda.db").level == "ok"
 
 
-def test_a_database_that_cannot_be_written_is_fatal(tmp_path, monkeypatch):
+def test_a_database_that_cannot_be_written_keeps_nobody_from_serving(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     finding = check_database(f"sqlite:///{tmp_path}/moda.db")
-    assert (finding.level, str(tmp_path) in finding.message) == ("fatal", True)
+    assert (finding.level, str(tmp_path) in finding.message) == ("warning", True)
+    assert finding.message.startswith("DATABASE_URL: ")
     assert finding.fix.startswith("chown ")
 
 
-def test_a_database_file_in_a_read_only_folder_is_fatal(tmp_path, monkeypatch):
+def test_a_database_file_in_a_read_only_folder_is_pointed_out(tmp_path, monkeypatch):
     (tmp_path / "moda.db").touch()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name == "moda.db")
     assert (
@@ -141,3 +170,18 @@ def test_tls_is_checked_by_loading_it():
     assert check_tls(None).level == "ok"
     assert check_tls(TlsOptions(TLS / "localhost.pem", TLS / "localhost.key")).level == "ok"
     assert check_tls(TlsOptions(TLS / "localhost.pem", TLS / "other.key")).level == "fatal"
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_missing_private_key_is_named_with_the_variable_that_takes_it(tmp_path, beside):
+    certificate = tmp_path / "only.pem"
+    text = (TLS / "localhost.pem").read_text()
+    end = "-----END CERTIFICATE-----"
+    certificate.write_text(text[text.index("-----BEGIN CERT") : text.index(end) + len(end)] + "\n")
+    key = tmp_path / "empty.key" if beside else None
+    if key is not None:
+        key.write_text("")
+    with pytest.raises(ConfigurationError) as caught:
+        server_context(TlsOptions(certificate, key))
+    assert "holds no private key in PEM" in str(caught.value)
+    assert "MODA_TLS_KEY" in str(caught.value)

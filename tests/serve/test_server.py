@@ -128,7 +128,7 @@ async def test_the_start_says_where_everything_is(house, capsys):
         ("console", url + "/"),
         ("HTTP API", url + "/api/v1/docs"),
         ("WebSocket API", url + "/asyncapi"),
-        ("socket", url.replace("http", "ws") + "/socket/websocket"),
+        ("socket", url.replace("http", "ws") + "/socket"),
         ("health", url + "/health"),
         ("prices", "simulated"),
     ]
@@ -157,11 +157,25 @@ async def test_a_person_gets_lines_and_a_log_gets_one_event(house, capsys, monke
 
 @pytest.mark.parametrize(
     ("host", "public", "shown"),
-    [("127.0.0.1", None, "localhost"), ("127.0.0.1", "moda.example", "moda.example")],
+    [
+        ("127.0.0.1", None, "localhost"),
+        ("127.0.0.1", "moda.example", "moda.example"),
+        ("127.0.0.1", "[2001:db8::1]", "[2001:db8::1]"),
+        ("::1", None, "[::1]"),
+    ],
 )
 async def test_the_address_shown_is_one_that_a_person_can_open(house, host, public, shown):
     home = await house(host=host, public_host=public)
     assert home.server.url == f"http://{shown}:{home.port}"
+
+
+async def test_a_public_url_is_said_in_place_of_the_address_and_the_address_beside_it(house):
+    home = await house(public_url="https://moda.example.com")
+    said = dict(home.server.describe())
+    assert said["gateway"] == "https://moda.example.com"
+    assert said["listens at"] == f"http://localhost:{home.port}"
+    assert said["socket"] == "wss://moda.example.com/socket"
+    assert said["health"] == "https://moda.example.com/health"
 
 
 async def test_a_port_in_use_is_a_configuration_error_and_what_ran_is_stopped(house):

@@ -73,7 +73,7 @@ async def test_a_client_without_tls_gets_nowhere_and_disturbs_nobody(house, conn
         ("missing.pem", "localhost.key", "the TLS certificate .*missing.pem is not a file"),
         ("localhost.pem", "missing.key", "the TLS key .*missing.key is not a file"),
         ("localhost.pem", "other.key", "cannot be used"),
-        ("localhost.pem", None, "cannot be used"),
+        ("localhost.pem", None, "without MODA_TLS_KEY beside it. holds no private key"),
         ("localhost.pem", "encrypted.key", "the key is encrypted"),
         ("localhost.key", "localhost.key", "cannot be used"),
     ],

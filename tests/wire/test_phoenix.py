@@ -189,6 +189,14 @@ class TestTokens:
         refused = one.accept_now(upgrade())
         assert isinstance(refused, Refused)
         assert (refused.reason, asked) == ("token", [])
+        assert refused.hint["got"] == "no token"
+        assert refused.hint["setting"] == "MODA_SOCKET_AUTH=required"
+
+    def test_a_wrong_token_is_not_repeated_in_what_the_log_is_told(self):
+        one = mount(tokens=TokenRule.of("required", ["right"]))
+        refused = one.accept_now(upgrade(b"vsn=2.0.0&token=s3cret"))
+        assert refused.hint["got"] == "a wrong token"
+        assert "s3cret" not in repr(refused)
 
 
 class Engine:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 from prometheus_client.registry import Collector
 
 import moda
 from moda import asyncapi, market, telemetry
 from moda.app.gateway import Gateway
-from moda.app.settings import Settings
+from moda.app.settings import Settings, host_of
 from moda.hub import Hub
 from moda.serve.counts import CapabilityCounts, DoorCounts
 from moda.serve.face import Face
@@ -103,12 +104,20 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
 
 def _servers(settings: Settings) -> list[asyncapi.Server]:
     """The built-in socket as the served document names it."""
+    host, port = settings.public_host or settings.host, settings.port or 4001
+    secure = settings.tls_certificate is not None
+    if settings.public_url is not None:
+        public = urlsplit(settings.public_url)
+        host, secure = host_of(settings.public_url), public.scheme == "https"
+        port = public.port or (443 if secure else 80)
     return [
         asyncapi.Server(
-            host=settings.public_host or settings.host,
-            port=settings.port or 4001,
-            secure=settings.tls_certificate is not None,
+            host=host,
+            port=port,
+            secure=secure,
             path="/socket",
             auth=settings.socket_auth,
+            heartbeat_ms=settings.heartbeat_interval,
+            idle_seconds=settings.idle_timeout,
         )
     ]

@@ -7,6 +7,7 @@ a traceback of ours. Imports wait until a command needs them, so that ``moda ver
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moda import __version__
 from moda.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,22 +30,48 @@ MARKS = {"ok": "ok  ", "warning": "warn", "fatal": "FAIL"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 (it failed), 2 (asked for wrongly)."""
+    _open_standard_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser(with_settings="serve" in words).parse_args(words)
     _to_environment(options)
     try:
         return int(options.command(options))
     except ConfigurationError as error:
-        print("moda: cannot start", file=sys.stderr)
-        for line in str(error).splitlines():
-            print(f"  {line}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print("moda: cannot start", file=sys.stderr)
+            for line in str(error).splitlines():
+                print(f"  {line}", file=sys.stderr)
         return 2
+    finally:
+        _give_up_stderr()
+
+
+def _open_standard_streams() -> None:
+    """Puts the null device where a standard stream was closed.
+
+    Its number would otherwise go to the first socket, and what is written there to a client.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # for the process's life
+
+
+def _give_up_stderr() -> None:
+    """Lets a log that cannot be written (a full disk, a reader that went away) not decide the exit
+    code: Python ends with 120 if its last flush fails, and a supervisor takes that for a crash.
+    """
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _parser(with_settings: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="moda", description="A real-time gateway in one process on one port."
     )
+    parser.add_argument("--version", action="version", version=f"moda {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     epilog = None
     if with_settings:
@@ -87,8 +115,6 @@ def _to_environment(options: argparse.Namespace) -> None:
 
 
 def _version(_: argparse.Namespace) -> int:
-    from moda import __version__
-
     print(f"moda {__version__}")
     return 0
 
@@ -120,11 +146,50 @@ def findings_of(settings: Settings) -> list[Finding]:
         preflight.check_descriptors(settings.max_connections, limit),
         preflight.check_port(settings.host, settings.port),
         preflight.check_tls(options.tls),
+        preflight.check_heartbeat(settings.heartbeat_interval, settings.idle_timeout),
         preflight.check_database(settings.database_url),
+        _check_prices(settings),
     ]
+    if settings.asyncapi is not None:
+        findings.append(_check_document(settings.asyncapi))
     if settings.console:
         findings.append(preflight.check_console(CONSOLE))
     return findings
+
+
+def _check_document(path: Path) -> Finding:
+    """Whether the document is there and right by itself; what it clashes with shows at the start."""
+    from moda import asyncapi
+    from moda.serve.preflight import Finding
+
+    try:
+        document = asyncapi.load(path)
+    except ConfigurationError as error:
+        return Finding(
+            "asyncapi",
+            "fatal",
+            f"MODA_ASYNCAPI: {error}",
+            "mend it, or unset MODA_ASYNCAPI: it takes an AsyncAPI 3.0 document in YAML or JSON",
+        )
+    return Finding("asyncapi", "ok", f"{path} declares {len(document.channels)} channels")
+
+
+def _check_prices(settings: Settings) -> Finding:
+    """Whether a recording can be replayed. The error names the variable itself."""
+    from moda import market
+    from moda.serve.preflight import Finding
+
+    try:
+        market.check(settings.market)
+    except ConfigurationError as error:
+        return Finding(
+            "prices",
+            "fatal",
+            str(error),
+            "MODA_PRICES=replay:FILE takes one JSON event per line (docs/prices.md); "
+            "MODA_PRICES=simulated needs no file",
+        )
+    return Finding("prices", "ok", settings.market.source)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -149,7 +214,10 @@ def _serve(options: argparse.Namespace) -> int:
         )
 
     from moda.app.assemble import assemble
+    from moda.serve.logs import install_hooks
     from moda.serve.server import run
+
+    install_hooks()
 
     return run(assemble(load_gateway(options.target, settings), settings))
 
@@ -165,7 +233,8 @@ def load_gateway(target: str | None, settings: Settings) -> Gateway:
     if target is None:
         return Gateway(asyncapi=settings.asyncapi)
     name, colon, attribute = target.partition(":")
-    if not colon or not name or not attribute or name.endswith(".py") or "/" in name:
+    right = colon and all(part.isidentifier() for part in target.replace(":", ".").split("."))
+    if not right or name.endswith(".py"):
         raise ConfigurationError(
             f"got {target!r}; takes module:attribute, such as {_suggested(target)} "
             "for a Gateway named gateway in that module"
@@ -187,6 +256,11 @@ def load_gateway(target: str | None, settings: Settings) -> Gateway:
         found = getattr(found, part, None)
         if found is None:
             raise ConfigurationError(f"{name} has no {attribute!r}; {_gateways(module, name)}")
+    if callable(found) and not isinstance(found, Gateway):
+        raise ConfigurationError(
+            f"{target} is a {type(found).__name__}, takes a Gateway object and calls nothing: write "
+            f"`gateway = {attribute}()` in {name} and serve {name}:gateway"
+        )
     if not isinstance(found, Gateway):
         raise ConfigurationError(
             f"{target} is {type(found).__name__}, takes a Gateway; {_gateways(module, name)}"
@@ -195,9 +269,13 @@ def load_gateway(target: str | None, settings: Settings) -> Gateway:
 
 
 def _suggested(target: str) -> str:
-    words = target.partition(":")
-    module = words[0].removesuffix(".py").strip("/").replace("/", ".") or "myapp"
-    return f"{module}:{words[2] or 'gateway'}"
+    name, _, attribute = target.partition(":")
+    path = Path(name.removesuffix(".py"))
+    # Another folder's module is known by its name alone, from there.
+    steps = [path.name] if path.is_absolute() or ".." in path.parts else list(path.parts)
+    parts = [part for step in steps for part in step.split(".") if part.isidentifier()]
+    right = all(part.isidentifier() for part in attribute.split("."))
+    return f"{'.'.join(parts) or 'myapp'}:{attribute if right else 'gateway'}"
 
 
 def _gateways(module: Any, name: str) -> str:

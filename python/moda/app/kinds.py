@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ __all__ = [
     "integer",
     "listing",
     "number",
+    "origin",
     "size",
     "text",
     "url",
@@ -103,13 +105,14 @@ def flag() -> Kind:
     return Kind("on or off (also 1/0, true/false, yes/no)", read)
 
 
-def choice(*words: str) -> Kind:
-    """One of some words, in any case."""
+def choice(*words: str, also: Mapping[str, str] = MappingProxyType({})) -> Kind:
+    """One of some words, in any case. ``also`` are other spellings and the words they mean."""
 
     def read(raw: str) -> str:
-        if raw.lower() not in words:
+        word = also.get(raw.lower(), raw.lower())
+        if word not in words:
             raise ValueError(raw)
-        return raw.lower()
+        return word
 
     return Kind(", ".join(words[:-1]) + f" or {words[-1]}", read)
 
@@ -156,3 +159,17 @@ def url(*schemes: str, hint: str) -> Kind:
         return raw
 
     return Kind(f"a URL such as {hint}", read)
+
+
+def origin(*, hint: str) -> Kind:
+    """Scheme, host and port of a site, ``http`` or ``https``, without a path."""
+
+    def read(raw: str) -> str:
+        parts = urlsplit(raw)
+        _ = parts.port
+        rest = parts.path.rstrip("/") or parts.query or parts.fragment or "@" in parts.netloc
+        if parts.scheme not in ("http", "https") or not parts.hostname or rest:
+            raise ValueError(raw)
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+
+    return Kind(f"http:// or https:// with a host and an optional port, such as {hint}", read)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
+from urllib.parse import urlsplit
 
 from moda.app.settings_table import SPECS, Spec
 from moda.errors import ConfigurationError
@@ -30,7 +31,7 @@ from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import OriginRule
 from moda.wire.token import TokenMode, TokenRule
 
-__all__ = ["CONFIG_VARIABLE", "Settings", "load_settings", "unknown_variables"]
+__all__ = ["CONFIG_VARIABLE", "Settings", "host_of", "load_settings", "unknown_variables"]
 
 CONFIG_VARIABLE = "MODA_CONFIG"
 
@@ -46,6 +47,7 @@ class Settings:
     host: str
     port: int
     public_host: str | None
+    public_url: str | None
     tls_certificate: Path | None
     tls_key: Path | None
     trusted_proxies: tuple[str, ...]
@@ -92,6 +94,7 @@ class Settings:
             host=self.host,
             port=self.port,
             public_host=self.public_host,
+            public_url=self.public_url,
             keep_alive=self.keep_alive,
             tls=tls,
             door=DoorOptions(
@@ -108,6 +111,8 @@ class Settings:
         origins = OriginRule.parse(self.origins)
         if self.public_host is not None:
             origins = origins.with_host(self.public_host)
+        if self.public_url is not None:
+            origins = origins.with_host(host_of(self.public_url))
         return HandshakeOptions(origins=origins)
 
     def token_rule(self) -> TokenRule:
@@ -121,6 +126,12 @@ class Settings:
             compat=self.telemetry_compat,
             window_ms=self.telemetry_window_ms,
         )
+
+
+def host_of(url: str) -> str:
+    """The host of a URL as the ``Host`` header writes it, without a port; an IPv6 address in brackets."""
+    host = urlsplit(url).hostname or ""
+    return f"[{host}]" if ":" in host else host
 
 
 def load_settings(
@@ -140,16 +151,21 @@ def load_settings(
 
     values: dict[str, Any] = {}
     for spec in SPECS:
-        if not spec.field:
-            continue
-        values[spec.field] = spec.default
+        if spec.field:
+            values[spec.field] = spec.default
         raw = texts.get(spec.name, "")
         if not raw:
             continue
         try:
-            values[spec.field] = spec.kind.read(raw)
+            value = spec.kind.read(raw)
         except ValueError:
             problems.append(f"{spec.name}: got {_shown(spec, raw)}, takes {spec.kind.takes}")
+            texts.pop(spec.name)
+            continue
+        if spec.field:
+            values[spec.field] = value
+        else:
+            texts[spec.name] = str(value)  # the capability reads it, and knows no 64k
     values["market"] = _market(texts, problems)
     problems.extend(_disagreements(values))
     if problems:
@@ -202,6 +218,9 @@ def _read_file(path: Path, problems: list[str]) -> dict[str, str]:
     Problems are added, nothing is raised.
     """
     try:
+        if path.expanduser().exists() and not path.expanduser().is_file():
+            problems.append(f"{CONFIG_VARIABLE}: got {str(path)!r}, which is no regular file")
+            return {}
         with path.expanduser().open("rb") as stream:
             content = tomllib.load(stream)
     except OSError as error:

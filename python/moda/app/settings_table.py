@@ -23,6 +23,7 @@ from moda.app.kinds import (
     integer,
     listing,
     number,
+    origin,
     shown_size,
     size,
     text,
@@ -55,10 +56,10 @@ class Spec:
 
     @property
     def shown_default(self) -> str:
-        """The default as one would write it; "none" where there is none."""
+        """The default as one would write it; "" where nothing is set."""
         value = self.default
         if value is None or value == ():
-            return "none"
+            return ""
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, tuple):
@@ -89,6 +90,9 @@ _SERVER = (
     Spec("public_host", "PHX_HOST",
          text(r"[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\]", "a host name"), None,
          "The name clients use. Its pages pass the origin check although a proxy rewrites `Host`."),
+    Spec("public_url", "MODA_PUBLIC_URL", origin(hint="https://moda.example.com"), None,
+         "Where clients reach it when a proxy stands in front: what `/asyncapi` and the start's "
+         "message say. Its host counts as `PHX_HOST`."),
     Spec("tls_certificate", "MODA_TLS_CERT", file_path(), None,
          "Certificate chain in PEM; switches TLS on."),
     Spec("tls_key", "MODA_TLS_KEY", file_path(), None,
@@ -115,7 +119,8 @@ _SOCKETS = (
          "Open WebSockets; one more is answered 503 with `Retry-After`."),
     Spec("heartbeat_interval", "WS_HEARTBEAT_INTERVAL",
          integer(1000, 3_600_000, "milliseconds"), 30_000,
-         "What clients are advised; they set their own."),
+         "What the AsyncAPI document advises clients; each client's own setting decides "
+         "(`heartbeatIntervalMs`). It closes nobody: `MODA_IDLE_TIMEOUT` does."),
     Spec("origins", "MODA_ORIGINS",
          listing("same, any, or origins, comma separated, such as https://*.example.com",
                  _valid(OriginRule.parse)), ("same",),
@@ -140,7 +145,9 @@ _SOCKETS = (
 )  # fmt: skip
 
 _OPERATION = (
-    Spec("log_level", "LOG_LEVEL", choice(*LEVELS), "info", "Least level that is logged."),
+    Spec("log_level", "LOG_LEVEL",
+         choice(*LEVELS, also={"warn": "warning", "fatal": "critical"}), "info",
+         "Least level that is logged."),
     Spec("log_format", "MODA_LOG_FORMAT", choice("auto", "json", "text"), "auto",
          "`auto`: text at a terminal, else one JSON object per line."),
     Spec("metrics_enabled", "METRICS_ENABLED", flag(), True, "Serves `/metrics`."),
@@ -187,11 +194,14 @@ _MARKET_ABOUT = {
     "connect_timeout": ("seconds from 0.1 to 60", "For TCP and TLS, and again for the upgrade."),
     "healthy_after": ("seconds from 0 to 3600", "Delivery after which failures are forgotten."),
     "handover": ("seconds from 0.1 to 60", "How long two upstream connections may overlap."),
-    "max_message": ("bytes from 1024 to 16777216", "Bytes of one upstream message."),
+    "max_message": ("", "Bytes of one upstream message."),
     "seed": ("a whole number", "Makes simulated prices repeatable."),
     "replay_speed": ("a factor from 0.001 to 100000", "1 replays at the recorded pace."),
     "replay_loop": ("on or off", "Starts a replay over at its end."),
 }
+
+# Where a text has a form of its own it is read here, and the capability is given the plain value.
+_MARKET_KINDS = {"max_message": size(1024, 16 << 20)}
 
 
 def _market() -> tuple[Spec, ...]:
@@ -200,7 +210,7 @@ def _market() -> tuple[Spec, ...]:
         Spec(
             "",
             variable,
-            Kind(_MARKET_ABOUT[name][0], str),
+            _MARKET_KINDS.get(name) or Kind(_MARKET_ABOUT[name][0], str),
             getattr(defaults, name),
             _MARKET_ABOUT[name][1],
         )
@@ -245,7 +255,9 @@ def help_text() -> str:
     for title, _, specs in GROUPS:
         lines += ["", f"  {title}"]
         for spec in specs:
-            lines.append(f"    {spec.name}={spec.shown_default}")
+            # "none" in the place of a value would be taken for one.
+            shown = f"={spec.shown_default}" if spec.shown_default else " (not set)"
+            lines.append(f"    {spec.name}{shown}")
             lines.append(f"        {spec.about.replace('`', '')} Takes {spec.kind.takes}.")
     return "\n".join(lines)
 
@@ -261,9 +273,8 @@ def markdown() -> str:
         for spec in specs:
             takes = spec.kind.takes.replace("|", "\\|")
             mark = " Secret: never logged." if spec.secret else ""
-            lines.append(
-                f"| `{spec.name}` | `{spec.shown_default}` | {takes} | {spec.about}{mark} |"
-            )
+            default = f"`{spec.shown_default}`" if spec.shown_default else "not set"
+            lines.append(f"| `{spec.name}` | {default} | {takes} | {spec.about}{mark} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -25,7 +25,9 @@ class Server:
 
     ``path`` is the mount (``/socket``); the document says ``/socket/websocket``. A ``host`` that
     means every interface is written ``localhost``, since no client can connect to it. ``auth`` is
-    whether a token is needed: "required" adds the security scheme to the server.
+    whether a token is needed: "required" adds the security scheme to the server. ``heartbeat_ms``
+    is what clients are advised and ``idle_seconds`` the silence that closes them; given, the
+    description says both.
     """
 
     host: str = "localhost"
@@ -34,6 +36,8 @@ class Server:
     path: str = "/socket"
     name: str = PLACEHOLDER
     auth: Literal["off", "optional", "required"] = "off"
+    heartbeat_ms: int | None = None
+    idle_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65_535:
@@ -54,6 +58,14 @@ class Server:
             "protocol": "wss" if self.secure else "ws",
             "title": "Phoenix WebSocket",
         }
+        said = []
+        if self.heartbeat_ms is not None:
+            said.append(f"Send a heartbeat every {self.heartbeat_ms / 1000:g} s.")
+            server["x-heartbeat-interval-ms"] = self.heartbeat_ms
+        if self.idle_seconds is not None:
+            said.append(f"{self.idle_seconds:g} s without a byte close the connection with 1002.")
+        if said:
+            server["description"] = " ".join(said)
         if self.auth == "required":
             server["security"] = [{"$ref": "#/components/securitySchemes/socketToken"}]
         return server

@@ -55,6 +55,9 @@ def read(
         path = Path(source)
         name = name or path.name
         try:
+            if path.exists() and not path.is_file():
+                # A pipe would be waited for, and nobody would know for what.
+                raise DocumentError(name, "#", f"is no regular file: {path}")
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:

@@ -14,7 +14,7 @@ from moda.market.settings import MarketSettings
 from moda.market.sources import Replay, Simulated, Source
 from moda.market.upstream import Upstream
 
-__all__ = ["MarketSettings", "Prices", "install"]
+__all__ = ["MarketSettings", "Prices", "check", "install"]
 
 
 def install(gateway: Registrar, settings: MarketSettings, clock: Clock | None = None) -> Prices:
@@ -29,6 +29,15 @@ def install(gateway: Registrar, settings: MarketSettings, clock: Clock | None = 
     gateway.background("prices", prices.run)
     gateway.service("prices", prices.probe)
     return prices
+
+
+def check(settings: MarketSettings) -> None:
+    """Look at the beginning of a recording, where that is the source.
+
+    Raises ConfigurationError as :func:`install` would. An exchange is asked when it is needed.
+    """
+    if settings.kind == "replay":
+        Replay(settings, SystemClock()).check()
 
 
 def _source(settings: MarketSettings, clock: Clock) -> Source:

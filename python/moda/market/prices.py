@@ -82,7 +82,10 @@ class Prices(Stream):
         self._state = state
         self._since = self._clock.time()
         self._changes += 1
-        LOG.info("prices.state", state=state, reason=reason, source=self._source.kind)
+        # "Connecting" is stale too, and every start's first word: a warning is for what was lost.
+        lost = state == "stale" and self._changes > 1
+        tell = LOG.warning if lost else LOG.info
+        tell("prices.state", state=state, reason=reason, source=self._source.kind)
         # Lower case, so it is no symbol's key: conflation must not let a tick replace it.
         self._gateway.broadcast(
             TOPIC,

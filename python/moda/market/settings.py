@@ -86,9 +86,9 @@ class MarketSettings:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise _wrong(name, value, f"a number from {low:g} to {high:g}")
+                raise _wrong(name, value, _range(name))
             if not (math.isfinite(value) and low <= value <= high):
-                raise _wrong(name, value, f"a number from {low:g} to {high:g}")
+                raise _wrong(name, value, _range(name))
         if isinstance(self.max_message, float):
             raise _wrong("max_message", self.max_message, "a whole number of bytes")
         if self.reconnect_min > self.reconnect_max:
@@ -156,6 +156,14 @@ _RANGES: Final[dict[str, tuple[float, float]]] = {
 }
 
 
+def _range(name: str) -> str:
+    low, high = _RANGES[name]
+    # Whole bounds are written out: 1.67772e+07 is no number of bytes.
+    return "a number from " + " to ".join(
+        str(bound) if isinstance(bound, int) else f"{bound:g}" for bound in (low, high)
+    )
+
+
 def _wrong(name: str, got: object, takes: str) -> ConfigurationError:
     shown = repr(got)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
@@ -214,8 +222,7 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        low, high = _RANGES[name]
-        raise _wrong(name, text, f"a number from {low:g} to {high:g}") from None
+        raise _wrong(name, text, _range(name)) from None
 
 
 def _whole(name: str, text: str) -> int:

@@ -169,7 +169,7 @@ class Upstream:
         if link is self._leader:
             self._counts["losses"] += 1
             self._last_error = reason
-            LOG.info("prices.connection_lost", connection=link.number, reason=reason)
+            LOG.warning("prices.connection_lost", connection=link.number, reason=reason)
             self._lose_leader(reason)
         elif link is self._candidate:
             self._drop_candidate(reason)
@@ -239,7 +239,7 @@ class Upstream:
             link.abort()
         self._counts["attempts_failed"] += 1
         self._last_error = reason
-        LOG.info("prices.attempt_failed", reason=reason)
+        LOG.warning("prices.attempt_failed", reason=reason)
         if self._leader is None:
             self._tell("stale", reason)
         self._want(self._backoff.next())

@@ -5,6 +5,7 @@ add.
 # No postponed annotations here: Litestar reads those of the handlers, which name local types.
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from litestar import Litestar, Request, Response, get
 from litestar.enums import MediaType
 from litestar.exceptions import HTTPException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 
 from moda.serve.docs import render_docs
@@ -27,11 +29,21 @@ _log = structlog.get_logger("moda.http")
 
 
 class DocsPage(OpenAPIRenderPlugin):
-    """The OpenAPI document as a page of our own making."""
+    """The OpenAPI document as a page of our own making, with the way to the other pages."""
+
+    def __init__(self, *, path: str, links: Sequence[tuple[str, str]]) -> None:
+        super().__init__(path=path)
+        self._links = links
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         document = msgspec.json.decode(self.render_json(request, openapi_schema))
-        return render_docs(document, style_url=f"{API}/docs.css", json_url=f"{API}/openapi.json")
+        return render_docs(
+            document,
+            style_url=f"{API}/docs.css",
+            json_url=f"{API}/openapi.json",
+            icon_url=f"{API}/docs.svg",
+            links=self._links,
+        )
 
 
 def litestar_app(face: Face) -> Litestar:
@@ -43,6 +55,8 @@ def litestar_app(face: Face) -> Litestar:
         tags=["operation"],
         summary="The state of this instance and of its services",
         description="200 while ok or degraded, 503 while it drains.",
+        response_description="The state: ok or degraded, with a line for each service",
+        responses={503: ResponseSpec(Health, description="The state: down, it drains")},
     )
     async def health() -> Response[Health]:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -68,6 +82,7 @@ def litestar_app(face: Face) -> Litestar:
             tags=["operation"],
             summary="Counters in the Prometheus text format",
             media_type=MediaType.TEXT,
+            response_description="One sample a line",
         )
         async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
             body, content_type = await exporter.scrape(request.headers.get("accept", ""))
@@ -76,6 +91,10 @@ def litestar_app(face: Face) -> Litestar:
             )
 
         handlers.append(metrics)
+
+    links = [("Console", "/")] if face.console is not None else []
+    if any("/asyncapi" in site.paths for site in face.sites):
+        links.append(("WebSocket API", "/asyncapi"))
 
     def http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
         extra = error.extra if isinstance(error.extra, list | dict) and error.extra else None
@@ -102,11 +121,11 @@ def litestar_app(face: Face) -> Litestar:
         openapi_config=OpenAPIConfig(
             title="moda HTTP API",
             version=face.version,
-            description="Health, metrics and what capabilities add. The WebSocket API: /asyncapi.",
+            description="Health, metrics and what capabilities add.",
             path=API,
             render_plugins=[
                 JsonRenderPlugin(path="/openapi.json", media_type=MediaType.JSON),
-                DocsPage(path="/docs"),
+                DocsPage(path="/docs", links=links),
             ],
         ),
         logging_config=None,

@@ -8,18 +8,19 @@ their parameters and the shapes of their bodies. Pure: a document in, HTML out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["STYLE", "render_docs"]
+__all__ = ["ICON", "STYLE", "render_docs"]
 
 _METHODS = ("get", "post", "put", "patch", "delete", "head", "options")
 _MAX_DEPTH = 6
 """Levels of a schema that are written out; deeper (or recursive) ones are named only."""
 
 STYLE = """\
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --accent: #2563eb; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; --accent: #1d4ed8; }
+@media (prefers-color-scheme: dark) { :root { --accent: #8ab4ff; } a { color: var(--accent); } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin: 0; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 .5rem; text-transform: capitalize; }
@@ -35,11 +36,30 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem; }
 td { border-bottom: 1px solid var(--line); }
 """
 
+# The console's mark, which may not be there.
+ICON = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="none" \
+stroke="#6ea8ff" stroke-width="3.2" stroke-linecap="round">
+  <rect width="32" height="32" rx="8" fill="#0d1420" stroke="none"/>
+  <path d="M8 21v-7.500c0-2.400 1.600-4 3.700-4s3.700 1.600 3.700 4V20"/>
+  <path d="M15.400 20v-6.500c0-2.400 1.600-4 3.700-4s3.700 1.600 3.700 4v5.200a2.800 2.800 0 0 0 2.400 2.800" \
+stroke="#4fd6c2"/>
+</svg>
+"""
 
-def render_docs(document: Mapping[str, Any], *, style_url: str, json_url: str) -> bytes:
+
+def render_docs(
+    document: Mapping[str, Any],
+    *,
+    style_url: str,
+    json_url: str,
+    icon_url: str,
+    links: Sequence[tuple[str, str]] = (),
+) -> bytes:
     """An HTML page of an OpenAPI 3.1 document.
 
-    ``style_url`` serves :data:`STYLE`, ``json_url`` the document.
+    ``style_url`` serves :data:`STYLE`, ``json_url`` the document, ``icon_url`` :data:`ICON`. ``links``
+    are the server's other pages as (text, address).
     """
     info = document.get("info", {})
     title = escape(str(info.get("title", "HTTP API")))
@@ -52,13 +72,17 @@ def render_docs(document: Mapping[str, Any], *, style_url: str, json_url: str) -
     sections = "".join(
         f"<h2>{escape(name)}</h2>{''.join(items)}" for name, items in sorted(groups.items())
     )
+    ways = "".join(
+        f' · <a href="{escape(address)}">{escape(text)}</a>'
+        for text, address in (("OpenAPI document", json_url), *links)
+    )
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title>"
+        f'<link rel="icon" type="image/svg+xml" href="{escape(icon_url)}">'
         f'<link rel="stylesheet" href="{escape(style_url)}"></head><body>'
-        f'<h1>{title}</h1><p class="note">{version} · '
-        f'<a href="{escape(json_url)}">OpenAPI document</a></p>'
+        f'<h1>{title}</h1><p class="note">{version}{ways}</p>'
         f"<p>{description}</p>{sections or '<p>No operations.</p>'}</body></html>\n"
     )
     return page.encode()

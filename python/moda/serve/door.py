@@ -18,6 +18,7 @@ from typing import Protocol
 from moda.errors import ConfigurationError
 from moda.serve.head import HeadError, split_target
 from moda.serve.proxies import TrustedProxies
+from moda.serve.refusals import RefusalLog
 from moda.upgrade import Mount, Refused
 
 __all__ = ["Door", "DoorOptions", "PlainProtocol", "Waiting"]
@@ -88,6 +89,7 @@ class Door:
         self.plain = plain
         self.on_refusal = on_refusal
         self.on_error = on_error
+        self._refusals = RefusalLog()
         self.sockets: Callable[[], int] = lambda: 0
         self.deciding = 0
         self.shut = False
@@ -189,6 +191,11 @@ class Door:
             self._sweeper = None
 
     # -- decisions
+
+    def turned_away(self, refused: Refused) -> None:
+        """Counts a refusal and tells the log what its answer does not say."""
+        self.on_refusal(refused.reason)
+        self._refusals.refused(refused)
 
     def full(self) -> bool:
         return self.connections() + self.deciding >= self.options.max_connections

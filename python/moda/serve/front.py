@@ -238,7 +238,7 @@ class Front(asyncio.Protocol):
     def _turn_away(self, refused: Refused) -> None:
         if self._transport is None:
             return
-        self._door.on_refusal(refused.reason)
+        self._door.turned_away(refused)
         transport = self._leave()
         transport.write(answer(refused))
         transport.close()

@@ -22,7 +22,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from moda.serve.api import litestar_app
-from moda.serve.docs import STYLE
+from moda.serve.docs import ICON, STYLE
 from moda.serve.face import API, Face, Site, error_body, request_id_of
 from moda.serve.pages import (
     SECURITY_HEADERS,
@@ -84,7 +84,8 @@ class _Dispatcher:
         self._litestar: App = litestar_app(face)  # type: ignore[assignment]  # its scope type is its own
         self._ids = _Ids()
         self._makers: dict[str, Callable[[], Page]] = {
-            f"{API}/docs.css": lambda: Page.of(STYLE.encode(), "text/css; charset=utf-8")
+            f"{API}/docs.css": lambda: Page.of(STYLE.encode(), "text/css; charset=utf-8"),
+            f"{API}/docs.svg": lambda: Page.of(ICON.encode(), "image/svg+xml"),
         }
         self._sites = {path: site for site in face.sites for path in site.paths}
         if face.console is not None:

@@ -3,7 +3,9 @@ terminal.
 
 Everything goes through structlog, the standard library's loggers (uvicorn, litestar, an
 application's own) included, and everything passes :func:`redact` last, formatted tracebacks too:
-no secret is written because somebody forgot. Fields that name what a line is about (``request_id``,
+no secret is written because somebody forgot. What Python itself would print (an exception that
+ends a thread or the program, or that has nobody to be raised to) takes the same road once
+:func:`install_hooks` was called. Fields that name what a line is about (``request_id``,
 ``connection_id``, ``topic``) are bound with :func:`bound` and ride along on every line inside.
 """
 
@@ -11,7 +13,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -21,7 +25,7 @@ from structlog.types import EventDict, Processor
 
 from moda.serve.redact import redact
 
-__all__ = ["LEVELS", "bound", "configure_logs"]
+__all__ = ["LEVELS", "bound", "configure_logs", "install_hooks"]
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -105,3 +109,40 @@ def configure_logs(
     # What these say per request or per start is said by the door, with a request id and no query.
     for name in ("uvicorn.access", "uvicorn.error", "asyncio"):
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def install_hooks() -> None:
+    """Logs what Python would print to stderr by itself, unformatted and with what secrets it holds.
+
+    For the process that serves; :func:`configure_logs` comes first. Ctrl-C stays what it is.
+    """
+    log = structlog.get_logger("moda.python")
+
+    def uncaught(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if issubclass(kind, Exception):
+            log.critical("uncaught", exc_info=(kind, error, traceback))
+        else:
+            sys.__excepthook__(kind, error, traceback)
+
+    def thread(failed: threading.ExceptHookArgs) -> None:
+        if failed.exc_type is SystemExit or failed.exc_value is None:
+            return
+        log.error(
+            "thread.failed",
+            thread=failed.thread.name if failed.thread is not None else None,
+            exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback),
+        )
+
+    def unraisable(failed: Any) -> None:
+        log.error(
+            "unraisable",
+            message=failed.err_msg,
+            where=failed.object,
+            exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback),
+        )
+
+    sys.excepthook = uncaught
+    threading.excepthook = thread
+    sys.unraisablehook = unraisable

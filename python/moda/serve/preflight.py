@@ -18,17 +18,27 @@ from moda.errors import ConfigurationError
 from moda.serve.tls import TlsOptions, server_context
 
 __all__ = [
+    "FEWEST_CLIENTS",
     "Finding",
     "check_console",
     "check_database",
     "check_descriptors",
+    "check_heartbeat",
     "check_port",
     "check_tls",
+    "clients_within",
     "raise_descriptor_limit",
 ]
 
 RESERVED_DESCRIPTORS = 256
 """Kept free of client connections: log files, the database, the upstreams, HTTP keep-alives."""
+
+FEWEST_CLIENTS = 64
+"""A gateway whose limit leaves room for fewer (than it is asked to serve) does not start: it would
+answer 503 to nearly everybody and look alive."""
+
+STOCK_HEARTBEAT = 30.0
+"""Seconds between two heartbeats of a `phoenix` client that was told nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +65,16 @@ def raise_descriptor_limit(wanted: int) -> int:
     return soft
 
 
+def clients_within(limit: int) -> int:
+    """WebSockets that ``limit`` open files leave room for; 0 if not even the gateway itself fits."""
+    return max(0, limit - RESERVED_DESCRIPTORS)
+
+
 def check_descriptors(max_connections: int, limit: int) -> Finding:
-    """Whether ``limit`` open files suffice for the sockets and for what else is open."""
+    """Whether ``limit`` open files suffice for the sockets and for what else is open.
+
+    Fatal if they leave room for less than :data:`FEWEST_CLIENTS` of those asked for.
+    """
     needed = max_connections + RESERVED_DESCRIPTORS
     if limit >= needed:
         return Finding(
@@ -64,13 +82,43 @@ def check_descriptors(max_connections: int, limit: int) -> Finding:
             "ok",
             f"{limit} open files allowed, {needed} needed for {max_connections} connections",
         )
+    raised = (
+        f"ulimit -n {needed} in the shell that starts it, as root if its hard limit is lower "
+        f"(systemd: LimitNOFILE={needed}, docker: --ulimit nofile={needed})"
+    )
+    clients = clients_within(limit)
+    if clients < min(max_connections, FEWEST_CLIENTS):
+        return Finding(
+            "descriptors",
+            "fatal",
+            f"{limit} open files allowed, of which the gateway itself may need "
+            f"{RESERVED_DESCRIPTORS}: that leaves {clients or 'none'} for clients",
+            raised,
+        )
     return Finding(
         "descriptors",
         "warning",
         f"{limit} open files allowed, but WS_MAX_CONNECTIONS={max_connections} needs {needed}: "
-        f"connections beyond {max(0, limit - RESERVED_DESCRIPTORS)} are refused",
-        f"ulimit -n {needed} (systemd: LimitNOFILE={needed}), "
-        f"or WS_MAX_CONNECTIONS={max(1, limit - RESERVED_DESCRIPTORS)}",
+        f"connections beyond {clients} are refused",
+        f"{raised}, or WS_MAX_CONNECTIONS={clients}",
+    )
+
+
+def check_heartbeat(interval_ms: int, idle_seconds: float) -> Finding:
+    """Whether a client that sends heartbeats as advised, or as stock clients do, is left open."""
+    slowest = max(interval_ms / 1000, STOCK_HEARTBEAT)
+    if idle_seconds > slowest:
+        return Finding(
+            "heartbeat",
+            "ok",
+            f"every {slowest:g} s at the latest, {idle_seconds:g} s of silence close",
+        )
+    return Finding(
+        "heartbeat",
+        "warning",
+        f"MODA_IDLE_TIMEOUT={idle_seconds:g} s closes clients whose heartbeat comes every "
+        f"{slowest:g} s (WS_HEARTBEAT_INTERVAL; 30 s where a client was told nothing)",
+        f"MODA_IDLE_TIMEOUT={2 * slowest:g}, or a shorter heartbeat in every client",
     )
 
 
@@ -175,7 +223,8 @@ def check_console(folder: Path) -> Finding:
 
 
 def check_database(url: str) -> Finding:
-    """Whether a SQLite file can be written.
+    """Whether a SQLite file can be written. Never fatal: nothing is kept in it yet, and a gateway in
+    a read-only folder serves as well as any other.
 
     Other databases are asked when they are connected to.
     """
@@ -194,26 +243,18 @@ def check_database(url: str) -> Finding:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     target = path if path.exists() else folder
+    problem, fix = "", f"chown {os.getuid()} {target}"
     if path.is_dir():
+        problem, fix = f"{path} is a folder, it takes a file", "DATABASE_URL=sqlite:///data/moda.db"
+    elif not os.access(target, os.W_OK):
+        problem = f"{target} cannot be written by this user"
+    elif path.exists() and not os.access(path.parent, os.W_OK):
+        problem = f"{path.parent} cannot be written, SQLite keeps its log beside the file"
+        fix = f"chown {os.getuid()} {path.parent}"
+    if problem:
+        said = f"DATABASE_URL: {problem}; this version keeps nothing there and starts all the same"
         return Finding(
-            "database",
-            "fatal",
-            f"{path} is a folder, DATABASE_URL names a file",
-            "DATABASE_URL=sqlite:///data/moda.db",
-        )
-    if not os.access(target, os.W_OK):
-        return Finding(
-            "database",
-            "fatal",
-            f"{target} cannot be written by this user",
-            f"chown {os.getuid()} {target}",
-        )
-    if path.exists() and not os.access(path.parent, os.W_OK):
-        return Finding(
-            "database",
-            "fatal",
-            f"{path.parent} cannot be written, SQLite keeps its log beside the file",
-            f"chown {os.getuid()} {path.parent}",
+            "database", "warning", said, f"{fix}, or DATABASE_URL=sqlite:////PATH/moda.db"
         )
     return Finding("database", "ok", f"{path} can be written")
 

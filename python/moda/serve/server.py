@@ -37,7 +37,12 @@ from moda.serve.face import Face
 from moda.serve.front import Front
 from moda.serve.http import build_face
 from moda.serve.plain import PlainHttp
-from moda.serve.preflight import RESERVED_DESCRIPTORS, raise_descriptor_limit
+from moda.serve.preflight import (
+    RESERVED_DESCRIPTORS,
+    check_descriptors,
+    clients_within,
+    raise_descriptor_limit,
+)
 from moda.serve.tls import TlsOptions, server_context
 from moda.upgrade import Mount
 
@@ -63,12 +68,14 @@ four).
 class ServerOptions:
     """Where to listen and how to leave.
 
-    ``port`` 0 takes a free one. ``keep_alive`` in seconds, of idle plain HTTP.
+    ``port`` 0 takes a free one. ``public_host`` and ``public_url`` are where clients reach it, for
+    the start's message alone. ``keep_alive`` in seconds, of idle plain HTTP.
     """
 
     host: str = "127.0.0.1"
     port: int = 4001
     public_host: str | None = None
+    public_url: str | None = None
     keep_alive: float = 20.0
     tls: TlsOptions | None = None
     door: DoorOptions = field(default_factory=DoorOptions)
@@ -179,7 +186,10 @@ class Server:
         limit = raise_descriptor_limit(plan.options.door.max_connections + RESERVED_DESCRIPTORS)
         options = plan.options.door
         sockets = min(options.max_sockets, max(1, limit - RESERVED_DESCRIPTORS // 2))
-        cap = min(options.max_connections, max(1, limit - RESERVED_DESCRIPTORS))
+        finding = check_descriptors(options.max_connections, limit)
+        if finding.level == "fatal":
+            raise ConfigurationError(f"{finding.message}; fix: {finding.fix}")
+        cap = min(options.max_connections, clients_within(limit))
         if cap < options.max_connections:
             _log.warning(
                 "descriptors.low",
@@ -267,23 +277,32 @@ class Server:
         """Where a person on this machine finds it."""
         options = self.plan.options
         host = options.public_host or options.host
-        if host in ("", "0.0.0.0", "::", "127.0.0.1", "::1"):  # noqa: S104  # compared, not bound
+        # Not ::1: localhost is asked for over IPv4 as well, where nobody listens then.
+        if host in ("", "0.0.0.0", "::", "127.0.0.1"):  # noqa: S104  # compared, not bound
             host = "localhost"
-        if ":" in host:
+        if ":" in host and not host.startswith("["):
             host = f"[{host}]"
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
 
     def describe(self) -> list[tuple[str, str]]:
         """The start's message, as (label, text)."""
-        url, face = self.url, self.plan.face
+        public, face = self.plan.options.public_url, self.plan.face
+        url = public or self.url
         socket_url = url.replace("http", "ws", 1)
         lines = [("gateway", url)]
+        if public is not None:
+            lines.append(("listens at", self.url))
         if face.console is not None:
             lines.append(("console", url + "/"))
         lines.append(("HTTP API", url + "/api/v1/docs"))
         if any("/asyncapi" in site.paths for site in face.sites):
             lines.append(("WebSocket API", url + "/asyncapi"))
-        lines.extend(("socket", socket_url + mount.path) for mount in self.plan.mounts)
+        # As the stock client takes it: it adds the /websocket itself, and asks for a path with two
+        # of them for ever.
+        lines.extend(
+            ("socket", socket_url + mount.path.removesuffix("/websocket"))
+            for mount in self.plan.mounts
+        )
         lines.append(("health", url + "/health"))
         if face.exporter is not None:
             lines.append(("metrics", url + "/metrics"))
@@ -413,9 +432,11 @@ def announce(server: Server) -> None:
             print(f"  {label:<{width}}  {text}", flush=True)
         print(flush=True)
     else:
-        _log.info(
-            "server.started", **{label.lower().replace(" ", "_"): text for label, text in lines}
-        )
+        fields: dict[str, str] = {}
+        for label, text in lines:
+            name = label.lower().replace(" ", "_")
+            fields[name] = f"{fields[name]}, {text}" if name in fields else text
+        _log.info("server.started", **fields)
 
 
 def run(plan: Plan) -> int:

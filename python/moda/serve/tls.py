@@ -35,10 +35,15 @@ def server_context(options: TlsOptions) -> ssl.SSLContext:
     try:
         context.load_cert_chain(options.certificate, options.key, password=_no_password)
     except (ssl.SSLError, OSError, ValueError) as error:
+        holder = options.key or options.certificate
+        if "PRIVATE KEY-----" not in holder.read_text(encoding="latin-1"):
+            # OpenSSL says "PEM lib".
+            what = (
+                "MODA_TLS_KEY" if options.key else "MODA_TLS_CERT, without MODA_TLS_KEY beside it"
+            )
+            raise ConfigurationError(f"{holder} ({what}) holds no private key in PEM") from None
         raise ConfigurationError(
-            f"the TLS certificate {options.certificate} and key "
-            f"{options.key or options.certificate} "
-            f"cannot be used: {error}"
+            f"the TLS certificate {options.certificate} and key {holder} cannot be used: {error}"
         ) from None
     return context
 

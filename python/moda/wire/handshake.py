@@ -18,7 +18,7 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moda.upgrade import Refused, Upgrade
@@ -61,11 +61,12 @@ class Negotiated:
     None.
 
     ``params`` is the query's tree with the path's variables over it; ``token`` the subprotocol's.
+    ``repr`` shows neither.
     """
 
     vsn: Version
-    params: Mapping[str, Any]
-    token: str | None = None
+    params: Mapping[str, Any] = field(repr=False)
+    token: str | None = field(default=None, repr=False)
     protocol: str | None = None
 
 
@@ -77,8 +78,9 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         params = parse_query(upgrade.query)
     except QueryError as error:
         return _bad_request(str(error), "query")
-    if not _origins_admitted(upgrade, options.origins):
-        return Refused(403, reason="origin")
+    stranger = _stranger(upgrade, options.origins)
+    if stranger is not None:
+        return stranger
     offered = _offered(upgrade)
     if isinstance(offered, Refused):
         return offered
@@ -100,10 +102,13 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
     if spoken and offered:
         protocol = next((name for name in spoken if name in offered), None)
         if protocol is None:
-            return Refused(403, reason="subprotocol")
-    vsn = _version(params.get("vsn", "1.0.0"))
+            hint = {"got": ", ".join(offered), "accepted": ", ".join(spoken)}
+            return Refused(403, reason="subprotocol", hint=hint)
+    asked = params.get("vsn", "1.0.0")
+    vsn = _version(asked)
     if vsn is None:
-        return Refused(403, reason="vsn")
+        hint = {"got": f"vsn={asked}", "accepted": "1.0.x and 2.0.x"}
+        return Refused(403, reason="vsn", hint=hint)
     params.update(upgrade.variables)
     return Negotiated(vsn, params, token, protocol)
 
@@ -112,16 +117,24 @@ def _bad_request(text: str, reason: str) -> Refused:
     return Refused(400, text.encode(), (("content-type", "text/plain; charset=utf-8"),), reason)
 
 
-def _origins_admitted(upgrade: Upgrade, rule: OriginRule) -> bool:
-    """A request may carry one Origin. One that carries more is judged by the worst of them."""
+def _stranger(upgrade: Upgrade, rule: OriginRule) -> Refused | None:
+    """Refuses a page of another site. A request may carry one Origin; one that carries more is judged
+    by the worst of them.
+    """
     if not rule.checked:
-        return True
+        return None
     host = upgrade.header(b"host")
     host_text = None if host is None else host.decode("latin-1")
-    return all(
-        rule.admits(value.decode("latin-1"), host_text)
-        for value in upgrade.header_values(b"origin")
-    )
+    for value in upgrade.header_values(b"origin"):
+        origin = value.decode("latin-1")
+        if not rule.admits(origin, host_text):
+            hint = {
+                "got": origin,
+                "accepted": rule.accepted(host_text),
+                "setting": "MODA_ORIGINS, MODA_PUBLIC_URL, or origins= of gateway.socket",
+            }
+            return Refused(403, reason="origin", hint=hint)
+    return None
 
 
 def _offered(upgrade: Upgrade) -> list[str] | Refused:

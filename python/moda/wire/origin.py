@@ -66,6 +66,11 @@ class AllowedOrigin:
         below = host.startswith("*.")
         return cls(host[2:] if below else host, scheme, port, below)
 
+    def __str__(self) -> str:
+        scheme = f"{self.scheme}:" if self.scheme else ""
+        port = f":{self.port}" if self.port is not None else ""
+        return f"{scheme}//{'*.' if self.below else ''}{self.host}{port}"
+
     def matches(self, scheme: str, host: str, port: int | None) -> bool:
         if self.scheme is not None and self.scheme != scheme:
             return False
@@ -121,6 +126,19 @@ class OriginRule:
         if not self.checked or not self.same_host:
             return self
         return OriginRule(True, True, (*self.allowed, AllowedOrigin(host.lower())))
+
+    def accepted(self, host_header: str | None) -> str:
+        """Whose pages get in, in words, for a request with this ``Host``.
+
+        >>> OriginRule.parse("same, https://*.example.com").accepted("moda.internal:4001")
+        'pages of moda.internal (the Host header), https://*.example.com:443'
+        """
+        words = [str(one) for one in self.allowed]
+        if self.same_host:
+            match = _HOST_HEADER.fullmatch(host_header or "")
+            host = match["host"][:100] if match else "the Host header, which names none"
+            words.insert(0, f"pages of {host} (the Host header)" if match else f"pages of {host}")
+        return ", ".join(words) if self.checked else "any"
 
     def admits(self, origin: str | None, host_header: str | None) -> bool:
         """Whether a request with this ``Origin`` (None: absent) and this ``Host`` may connect."""

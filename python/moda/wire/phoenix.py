@@ -256,7 +256,13 @@ class Mount:
         if isinstance(negotiated, Refused):
             return negotiated
         if not self.options.tokens.admits(presented_token(negotiated)):
-            return Refused(403, reason="token")
+            shown = "no token" if presented_token(negotiated) is None else "a wrong token"
+            hint = {
+                "got": shown,
+                "accepted": "one of MODA_SOCKET_TOKENS, as authToken or ?token=",
+                "setting": f"MODA_SOCKET_AUTH={self.options.tokens.mode}",
+            }
+            return Refused(403, reason="token", hint=hint)
         return negotiated
 
     def _accepted(self, negotiated: Negotiated, socket: Socket) -> Accepted:
