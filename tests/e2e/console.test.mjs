@@ -91,6 +91,19 @@ function pretendVisibility(state) {
   }, state);
 }
 
+/** Puts the test between the page and the gateway: it sees, keeps back and adds what the page gets. */
+async function between() {
+  const wire = { ticks: true, say: () => assert.fail('the page has not connected') };
+  await page.routeWebSocket(/\/socket\/websocket/, (line) => {
+    const gateway = line.connectToServer();
+    gateway.onMessage((frame) => {
+      if (wire.ticks || !String(frame).includes('price_tick')) line.send(frame);
+    });
+    wire.say = (topic, event, payload) => line.send(JSON.stringify([null, null, topic, event, payload]));
+  });
+  return wire;
+}
+
 describe('the page', () => {
   it('is served with a policy that allows its own files and nothing else', async () => {
     const response = await page.goto(HTTP);
@@ -190,6 +203,44 @@ describe('the prices', () => {
     const symbol = (await tabs.nth(1).getAttribute('id')).replace('tab-', '');
     const base = symbol.replace(/USDT$/, '');
     await eventually('its quote', async () => (await text('#volume')).endsWith(base));
+  });
+});
+
+describe('the price source', () => {
+  it('takes its prices with it when another one follows', async () => {
+    const wire = await between();
+    await priced();
+    await eventually('a price', async () => /\d/.test(await text('#last-price')));
+    wire.ticks = false;
+    wire.say('chart:prices', 'upstream', { state: 'stale', source: 'binance', since: Date.now() / 1000, reason: 'no connection' });
+    await eventually('the badge', async () => (await badge()) === 'stale');
+    assert.equal(await text('#price-note'), 'The source is silent: no price has come yet');
+    for (const place of ['#last-price', '#change', '#high', '#low', '#volume', '#turnover']) assert.equal(await text(place), '–', place);
+    assert.equal(await page.title(), 'moda console');
+    assert.equal(await page.locator('#symbols [role="tab"]').count(), 0);
+    assert.match(await text('#price-empty'), /No price has come yet/);
+    await eventually('the age', async () => /Last price ?–/.test(await text('#upstream-facts')));
+    assert.equal(await pixels('#price-chart', BLUE), 0);
+    wire.say('chart:prices', 'price_tick', {
+      e: '24hrMiniTicker', E: Date.now(), s: 'BTCUSDT', c: '60000.12000000', o: '59000.00000000',
+      h: '61000.00000000', l: '58000.00000000', v: '1000.00000000', q: '60000000.00000000',
+    });
+    await eventually('the first price of the new source', async () => (await text('#last-price')) === '60,000.12');
+  });
+
+  it('is not called live while nothing arrives', async () => {
+    await page.clock.install();
+    const wire = await between();
+    await priced();
+    await eventually('a price', async () => /\d/.test(await text('#last-price')));
+    wire.ticks = false;
+    await page.clock.fastForward(12_000);
+    await eventually('the badge', async () => (await badge()) === 'silent');
+    assert.match(await text('#price-note'), /no price for \d+ s/);
+    assert.match(await page.title(), /\(silent\)/);
+    assert.equal(await text('#upstream-state'), 'silent');
+    wire.ticks = true;
+    await eventually('the badge to recover', async () => (await badge()) === 'simulated');
   });
 });
 

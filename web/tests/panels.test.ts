@@ -3,14 +3,29 @@
 import { describe, expect, it } from 'vitest';
 import { compareMetrics, present, titleOf } from '../src/catalogue';
 import { arrowTarget } from '../src/dom';
+import { PriceFeed } from '../src/feed';
+import { NOTHING } from '../src/format';
 import { reconnectDelay, type LinkState } from '../src/link';
 import { healthWord, countdown, linkText } from '../src/panels/header';
 import { timeWindow } from '../src/panels/metric';
 import { detailLine, servicesHint } from '../src/panels/services';
+import { emptyText, headline } from '../src/panels/prices';
 import { describe as describeTelemetry, readInterval } from '../src/panels/telemetry';
-import { priceService } from '../src/panels/upstream';
+import { ago, priceService } from '../src/panels/upstream';
 import { isolated, verticalRange } from '../src/scale';
-import { explain, TickRate, UpstreamLog } from '../src/upstream';
+import { explain, TickRate, UpstreamLog, watermark, word, type Standing } from '../src/upstream';
+
+/** A 24 h ticker as `chart:prices` sends it. */
+const TICK = {
+  s: 'BTCUSDT',
+  E: 1_700_000_000_000,
+  c: '93842.91000000',
+  o: '92913.77000000',
+  h: '94000.00000000',
+  l: '92000.00000000',
+  v: '10.00000000',
+  q: '900000.00000000',
+};
 
 describe('reconnecting', () => {
   it('waits longer from try to try, up to a limit, and never the same for everybody', () => {
@@ -136,11 +151,76 @@ describe('the price source', () => {
     expect(log.enter(report('simulated'), 2)).toBe('market');
   });
 
-  it('never lets simulated prices pass for market prices in its explanation', () => {
-    expect(explain('simulated', 'simulated', true)).toContain('not market prices');
-    expect(explain('simulated', 'replay', true)).toContain('file');
-    expect(explain('live', 'binance', false)).toContain('No connection');
-    expect(explain('odd', '', true)).toContain('odd');
+  const stand = (change: Partial<Standing>): Standing => ({
+    state: 'live',
+    source: 'binance',
+    online: true,
+    priced: true,
+    quietMs: 0,
+    ...change,
+  });
+  const simulated = { state: 'simulated', source: 'simulated' };
+
+  it('never lets simulated prices pass for market prices, whatever else is wrong', () => {
+    expect(explain(stand(simulated))).toContain('not market prices');
+    expect(explain(stand({ ...simulated, quietMs: 12_000 }))).toContain('Made up by the gateway');
+    expect(explain(stand({ state: 'simulated', source: 'replay' }))).toContain('file');
+    for (const change of [{}, { quietMs: 12_000 }, { online: false }, { priced: false }]) {
+      expect(watermark(stand({ ...simulated, ...change }))).toBe('SIMULATED');
+    }
+  });
+
+  it('is called live or simulated only while prices arrive', () => {
+    expect([0, 9_000, 12_000].map((quietMs) => word(stand({ quietMs })))).toEqual(['live', 'live', 'silent']);
+    expect(word(stand({ ...simulated, quietMs: 12_000 }))).toBe('silent');
+    expect(explain(stand({ quietMs: 12_000 }))).toBe('No price for 12\u00a0s');
+    expect(word(stand({ online: false, quietMs: 12_000 }))).toBe('offline');
+    expect(explain(stand({ online: false }))).toContain('No connection');
+    expect(word(stand({ state: 'stale', quietMs: 60_000 }))).toBe('stale');
+    expect(explain(stand({ state: 'odd' }))).toContain('odd');
+  });
+
+  it('is not said to have old prices when it never had one', () => {
+    expect(explain(stand({ state: 'stale' }))).toContain('these prices are old');
+    expect(explain(stand({ state: 'stale', priced: false }))).toBe('The source is silent: no price has come yet');
+    expect(explain(stand({ quietMs: 12_000, priced: false }))).toBe('No price has come yet');
+    expect(explain(stand({ online: false, priced: false }))).toBe('');
+    expect(watermark(stand({ state: 'stale' }))).toBe('STALE');
+    expect(watermark(stand({ state: 'stale', priced: false }))).toBe('');
+    expect(emptyText({ phase: 'joined' }, stand({ state: 'stale' }))).toContain('No price has come yet');
+    expect(emptyText({ phase: 'joined' }, stand({}))).toBe('Waiting for the first price');
+  });
+
+  it('takes everything it said with it when another one follows', () => {
+    const feed = new PriceFeed();
+    feed.report({ upstream: 'simulated', source: 'simulated' }, 0);
+    feed.tick(TICK, 1000);
+    expect(headline(feed.market.quote('BTCUSDT') ?? null, 'simulated')).toMatchObject({ last: '93,842.91', change: '+1.00%' });
+    expect(feed.report({ upstream: 'stale', source: 'binance' }, 2000)).toBe('market');
+    expect(feed.market.symbols).toEqual([]);
+    expect(feed.lastTickAt).toBeNull();
+    expect(feed.rate.perSecond(2000)).toBe(0);
+    expect(feed.standing(2000, true)).toEqual({ state: 'stale', source: 'binance', online: true, priced: false, quietMs: 0 });
+    const { title, direction, ...texts } = headline(feed.market.quote('BTCUSDT') ?? null, 'stale');
+    expect([title, direction, ...new Set(Object.values(texts))]).toEqual(['moda console', '0', NOTHING]);
+  });
+
+  it('keeps its prices when it only falls silent, and counts from the last one', () => {
+    const feed = new PriceFeed();
+    feed.report({ upstream: 'live', source: 'binance' }, 0);
+    expect(feed.standing(4000, true)).toMatchObject({ priced: false, quietMs: 4000 });
+    feed.tick(TICK, 5000);
+    expect(feed.report({ state: 'stale', source: 'binance' }, 7000)).toBe('state');
+    expect(feed.market.symbols).toEqual(['BTCUSDT']);
+    expect(feed.lastTickAt).toBe(5000);
+    expect([ago(null, 9000), ago(5000, 6000), ago(5000, 9000)]).toEqual([NOTHING, 'just now', '4\u00a0s ago']);
+  });
+
+  it('is named in the title of the tab unless it is live', () => {
+    const feed = new PriceFeed();
+    const quote = feed.tick(TICK, 0);
+    expect(headline(quote, 'live').title).toBe('93,842.91 BTC/USDT · moda');
+    expect(headline(quote, 'silent').title).toBe('93,842.91 BTC/USDT (silent) · moda');
   });
 
   it('is found among the services by what gateways call it', () => {

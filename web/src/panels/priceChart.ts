@@ -45,6 +45,7 @@ export class PriceChart {
   #drawnBegun = 0;
   #given = 0;
   #touched = false;
+  #words = '';
 
   constructor(host: HTMLElement, readout: HTMLElement, interval: Interval) {
     this.#host = host;
@@ -97,11 +98,16 @@ export class PriceChart {
     }
     this.#quote = quote;
     this.#touched = false;
+    // A scale that somebody dragged fits the prices it was dragged for, not the next ones.
+    this.#chart.priceScale('right').applyOptions({ autoScale: true });
+    this.#chart.timeScale().resetTimeScale();
     this.#reset();
   }
 
   /** Large faint words behind the chart; '' for none. */
   watermark(words: string): void {
+    if (words === this.#words) return;
+    this.#words = words;
     const fontSize = this.#host.clientWidth < 560 ? 30 : 60;
     const line = { text: words, color: this.#colours.faint, fontSize, fontFamily: token('font'), fontStyle: '600' };
     this.#watermark.applyOptions({ lines: words === '' ? [] : [line] });
