@@ -124,6 +124,7 @@ describe('the page', () => {
 
   it('leads to the documents of the gateway, which are there', async () => {
     await open();
+    await page.locator('#metrics-link').waitFor();
     const links = await page.locator('nav a').evaluateAll((anchors) => anchors.map(({ href }) => href));
     assert.deepEqual(links.map((href) => new URL(href).pathname), ['/api/v1/docs', '/asyncapi', '/metrics']);
     for (const href of [...links, `${HTTP}/console/licences.txt`]) {

@@ -3,10 +3,11 @@
 import { describe, expect, it } from 'vitest';
 import { compareMetrics, present, titleOf } from '../src/catalogue';
 import { arrowTarget } from '../src/dom';
+import { refusalOf } from '../src/door';
 import { PriceFeed } from '../src/feed';
 import { NOTHING } from '../src/format';
-import { reconnectDelay, type LinkState } from '../src/link';
-import { healthWord, countdown, linkText } from '../src/panels/header';
+import { reconnectDelay, tokenBytes, type LinkState } from '../src/link';
+import { bannerText, healthWord, countdown, linkText } from '../src/panels/header';
 import { timeWindow } from '../src/panels/metric';
 import { detailLine, servicesHint } from '../src/panels/services';
 import { emptyText, headline } from '../src/panels/prices';
@@ -44,16 +45,53 @@ describe('reconnecting', () => {
   });
 
   it('is told apart from connecting for the first time', () => {
-    expect(linkText(state({ phase: 'connecting' }))).toBe('Reconnecting');
-    expect(linkText(state({ phase: 'connecting', everOpen: false }))).toBe('Connecting');
-    expect(linkText(state({ phase: 'open' }))).toBe('Connected');
-    expect(linkText(state({}))).toBe('Disconnected');
+    expect(linkText(state({ phase: 'connecting' }), false)).toBe('Reconnecting');
+    expect(linkText(state({ phase: 'connecting', everOpen: false }), false)).toBe('Connecting');
+    expect(linkText(state({ phase: 'open' }), false)).toBe('Connected');
+    expect(linkText(state({}), false)).toBe('Disconnected');
+  });
+
+  it('is not called connected while the open connection is dumb', () => {
+    expect(linkText(state({ phase: 'open' }), true)).toBe('No answer');
   });
 
   it('counts down in whole seconds and never to zero', () => {
     expect(countdown(state({ retryAt: 4200 }), 1000)).toBe('Next attempt in 4 s');
     expect(countdown(state({ retryAt: 1000 }), 4000)).toBe('Next attempt in 1 s');
     expect(countdown(state({ phase: 'connecting' }), 0)).toBe('Trying now');
+  });
+});
+
+describe('a closed door', () => {
+  const state = (everOpen: boolean): LinkState => ({ phase: 'waiting', since: 0, retryAt: null, attempt: 1, everOpen });
+
+  it('is explained by what the gateway answers on the path of the socket', () => {
+    expect([401, 403].map((status) => refusalOf(status, false))).toEqual(['token', 'token']);
+    expect([503, 500, 502, 404].map((status) => refusalOf(status, false))).toEqual(['full', 'failed', 'failed', 'missing']);
+    expect(refusalOf(null, true)).toBeNull();
+  });
+
+  it('that opens to the question but not to the socket was shut for its token, or for where it comes from', () => {
+    expect(refusalOf(400, true)).toBe('token');
+    expect(refusalOf(400, false)).toBe('upgrade');
+  });
+
+  it('is told with what to do about it', () => {
+    expect(bannerText(state(false), 'token', false, true)).toBe('The gateway asks for a token.');
+    expect(bannerText(state(false), 'token', true, true)).toBe('The gateway does not accept this token.');
+    expect(bannerText(state(true), 'full', false, true)).toContain('no more connections');
+    expect(bannerText(state(false), 'upgrade', false, true)).toContain('MODA_ORIGINS');
+  });
+
+  it('is not confused with a gateway that is not there', () => {
+    expect(bannerText(state(false), null, false, false)).toBe('The gateway does not answer.');
+    expect(bannerText(state(false), null, false, true)).toContain('The gateway answers');
+    expect(bannerText(state(true), null, false, true)).toContain('Connection lost');
+  });
+
+  it('takes a token of any letters: the bytes of its UTF-8', () => {
+    expect(tokenBytes('secret')).toBe('secret');
+    expect(btoa(tokenBytes('schlüssel'))).toBe('c2NobMO8c3NlbA==');
   });
 });
 
