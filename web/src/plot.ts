@@ -49,12 +49,12 @@ export class Plot {
   #to = 1;
 
   constructor(host: HTMLElement, options: PlotOptions) {
-    const colours = options.tones.map(token);
-    const font = `11px ${token('font')}`;
+    // Asked for at every drawing: the system may turn from dark to light while the page is open.
+    const colour = (index: number) => (): string => token(options.tones[index] ?? 'grey');
     const axis = {
-      stroke: token('faint'),
-      font,
-      grid: { stroke: token('grid'), width: 1 },
+      stroke: () => token('faint'),
+      font: `11px ${token('font')}`,
+      grid: { stroke: () => token('grid'), width: 1 },
       ticks: { show: false },
     };
     this.#plot = new uPlot(
@@ -96,10 +96,10 @@ export class Plot {
           {},
           ...options.keys.map((key, index) => ({
             label: key,
-            stroke: colours[index] ?? '#888',
+            stroke: colour(index),
             width: 1.5,
             points: { show: false, size: 4, filter: (self: uPlot, at: number) => isolated(self.data[at] ?? []) },
-            ...(options.keys.length === 1 ? { fill: fade(colours[index] ?? '#888') } : {}),
+            ...(options.keys.length === 1 ? { fill: fade(colour(index)) } : {}),
           })),
         ],
         hooks: {
@@ -136,12 +136,12 @@ export class Plot {
   }
 }
 
-function fade(colour: string): (self: uPlot) => CanvasGradient {
+function fade(colour: () => string): (self: uPlot) => CanvasGradient {
   return (self) => {
     const { top, height } = self.bbox;
     const gradient = self.ctx.createLinearGradient(0, top, 0, top + Math.max(1, height));
-    gradient.addColorStop(0, `${colour}38`);
-    gradient.addColorStop(1, `${colour}00`);
+    gradient.addColorStop(0, `${colour()}38`);
+    gradient.addColorStop(1, `${colour()}00`);
     return gradient;
   };
 }

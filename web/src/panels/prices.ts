@@ -2,7 +2,7 @@
 // that says whether these are prices at all. The badge follows the join reply and the `upstream`
 // events; when the connection is gone it says so, because then nobody knows.
 
-import { arrowTarget, byId, make, mark, say, segments } from '../dom';
+import { arrowTarget, byId, make, mark, say, segments, token } from '../dom';
 import { PriceFeed } from '../feed';
 import { change, compact, duration, NOTHING, price } from '../format';
 import type { Link, TopicState } from '../link';
@@ -249,6 +249,6 @@ function flash(element: HTMLElement, direction: -1 | 0 | 1): void {
   if (direction === 0) return;
   for (const running of element.getAnimations()) running.cancel();
   if (matchMedia('(prefers-reduced-motion: reduce)').matches) return;
-  const tint = getComputedStyle(document.documentElement).getPropertyValue(direction > 0 ? '--up' : '--down');
+  const tint = token(direction > 0 ? 'up' : 'down');
   element.animate([{ color: tint }, { color: tint, offset: 0.3 }, {}], { duration: 700, easing: 'ease-out' });
 }

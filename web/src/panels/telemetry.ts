@@ -2,7 +2,7 @@
 // are placed by the catalogue's order when they first appear and never move afterwards.
 
 import { compareMetrics, GROUPS, present } from '../catalogue';
-import { byId, make, mark, say, segments } from '../dom';
+import { byId, make, mark, onScheme, say, segments } from '../dom';
 import type { Link, TopicState } from '../link';
 import { eachSecond, paint } from '../paint';
 import { LIMITS, readMetric, type MetricPoint } from '../protocol';
@@ -103,6 +103,9 @@ export function startTelemetry(link: Link, elsewhere: Elsewhere): void {
     paint(status);
   });
   eachSecond(status);
+  onScheme(() => {
+    paint(drawAll);
+  });
   segments(byId('ranges'), RANGES, range, (value) => {
     range = value;
     paint(drawAll);
