@@ -8,6 +8,7 @@ import { launch } from './browser.mjs';
 import { eventually, HTTP } from './support.mjs';
 
 const BLUE = [110, 168, 255];
+const LIGHT_BLUE = [31, 95, 214];
 
 let browser;
 let context;
@@ -160,6 +161,23 @@ describe('the page', () => {
   });
 });
 
+describe('the colours', () => {
+  it('are the light ones where the system asks for them, and follow when it turns', async () => {
+    await page.emulateMedia({ colorScheme: 'light' });
+    await priced();
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const memory = '#cards .metric[data-metric="system.memory.usage"]';
+    assert.equal(await ground(), 'rgb(243, 245, 249)');
+    await eventually('a line in light colours', async () => (await pixels('#price-chart', LIGHT_BLUE)) > 100);
+    await page.locator(memory).waitFor();
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await eventually('the dark ground', async () => (await ground()) === 'rgb(8, 11, 17)');
+    await eventually('a line in dark colours', async () => (await pixels('#price-chart', BLUE)) > 100);
+    assert.equal(await pixels('#price-chart', LIGHT_BLUE), 0);
+    await eventually('a metric in dark colours', async () => (await pixels(memory, [79, 214, 194])) > 10);
+  });
+});
+
 describe('the prices', () => {
   it('are called simulated, on the badge, in words and in the price source', async () => {
     await priced();
@@ -270,6 +288,9 @@ describe('the telemetry', () => {
     await open();
     await eventually('the connections', async () => /^[1-9]/.test((await text('#traffic-connections .reading')) ?? ''));
     await eventually('the messages', () => page.locator('#traffic-messages .reading').count());
+    for (const name of ['Joins', 'Drops', 'Slow readers']) {
+      await eventually(name, async () => new RegExp(`${name} ?\\d`).test(await text('#tallies')));
+    }
   });
 });
 

@@ -10,6 +10,9 @@ export type Refusal = 'token' | 'full' | 'failed' | 'missing' | 'upgrade';
 
 const TIMEOUT_MS = 4000;
 
+/** A known reason is asked for anew only at every so many failed attempts: each question is a request refused. */
+const ASK_AGAIN = 6;
+
 /** What the answer to the plain GET says, `null` when there was none. */
 export function refusalOf(status: number | null, shown: boolean): Refusal | null {
   if (status === null) return null;
@@ -54,19 +57,17 @@ export class Door {
   #asked = 0;
 
   constructor(link: Link, url: string) {
-    let before = '';
     link.watch(({ phase, attempt }) => {
       if (phase === 'open') {
         this.#asked += 1;
         this.#enter(null);
-      } else if (phase === 'waiting' && `${attempt}` !== before) {
+      } else if (phase === 'waiting' && (this.#refusal === null || attempt % ASK_AGAIN === 1)) {
         const asked = (this.#asked += 1);
         void ask(url).then((status) => {
           // An answer that comes after the door opened, or after a newer question, is of no use.
           if (asked === this.#asked) this.#enter(refusalOf(status, link.token !== ''));
         });
       }
-      before = phase === 'waiting' ? `${attempt}` : '';
     });
   }
 

@@ -15,6 +15,7 @@ export interface PlotOptions {
   readonly unit: string;
   readonly ratio: boolean;
   readonly fromZero: boolean;
+  readonly whole: boolean;
   readonly height: number;
   /** Called with the index under the pointer, or null when it left. */
   readonly pointed: (index: number | null) => void;
@@ -33,6 +34,9 @@ const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 
 /** Steps for an axis of bytes: powers of two, so that its labels are whole numbers of KiB or MiB. */
 const BINARY_STEPS = Array.from({ length: 52 }, (_, power) => 2 ** power);
+
+/** Steps for an axis of whole things: 1, 2, 5, 10, 20 and so on. */
+const WHOLE_STEPS = Array.from({ length: 9 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 
 /** The room the labels of the value axis need, so that none is cut and none wastes a phone's width. */
 function labelWidth(self: uPlot, labels: string[] | null): number {
@@ -88,7 +92,7 @@ export class Plot {
             size: (self, labels) => labelWidth(self, labels),
             gap: 6,
             space: options.height < 80 ? 15 : 24,
-            ...(isBytes(options.unit) ? { incrs: BINARY_STEPS } : {}),
+            ...(isBytes(options.unit) ? { incrs: BINARY_STEPS } : options.whole ? { incrs: WHOLE_STEPS } : {}),
             values: (_, splits) => axisLabels(splits, options.unit, options.ratio),
           },
         ],

@@ -1,7 +1,7 @@
 // The words and small decisions of the panels; what they look like is the browser test's business.
 
 import { describe, expect, it } from 'vitest';
-import { compareMetrics, present, titleOf } from '../src/catalogue';
+import { compareMetrics, isAlias, present, titleOf } from '../src/catalogue';
 import { arrowTarget } from '../src/dom';
 import { refusalOf } from '../src/door';
 import { PriceFeed } from '../src/feed';
@@ -105,6 +105,12 @@ describe('a metric', () => {
   it('that is a utilisation is a ratio, and memory does not start at zero', () => {
     expect(present('system.cpu.utilization')).toMatchObject({ ratio: true, fromZero: true, group: 'host' });
     expect(present('process.memory.usage')).toMatchObject({ ratio: false, fromZero: false, group: 'process' });
+    expect([present('moda.connections').whole, present('system.cpu.load_average.1m').whole]).toEqual([true, false]);
+  });
+
+  it('that only repeats another one under the name of a BEAM server is shown once', () => {
+    const names = ['process.memory.usage', 'process.runtime.beam.memory.total', 'moda.tasks'];
+    expect(names.filter((name) => !isAlias(name))).toEqual(['process.memory.usage', 'moda.tasks']);
   });
 
   it('stands in a fixed order: the gateway, the host, the process, then what nobody knows', () => {

@@ -52,6 +52,7 @@ export function startHeader(link: Link, health: HealthWatch, door: Door): void {
     const alarm = lostAt !== null && (door.refusal !== null || now - lostAt > BANNER_AFTER_MS);
     const asked = alarm && door.refusal === 'token';
     banner.hidden = !alarm;
+    mark(banner, 'tone', asked ? 'ask' : 'alarm');
     mark(document.body, 'offline', String(alarm));
     say(text, alarm ? bannerText(state, door.refusal, link.token !== '', health.state.kind === 'known') : '');
     say(byId('banner-countdown'), asked ? 'It is kept in this tab only.' : countdown(state, now));

@@ -32,6 +32,9 @@ const STRETCH_CANDLES = 90;
 /** A candle is never wider than this many pixels; a line may stretch as far as it must. */
 const WIDEST_CANDLE = 18;
 
+/** Half the width of "00:00:00" on the time axis, in pixels. */
+const HALF_LABEL = 26;
+
 type AreaColours = Pick<AreaSeriesPartialOptions, 'lineColor' | 'topColor' | 'bottomColor'>;
 type CandleColours = Pick<CandlestickSeriesPartialOptions, 'upColor' | 'downColor' | 'wickUpColor' | 'wickDownColor'>;
 type Series = ISeriesApi<'Area'> | ISeriesApi<'Candlestick'>;
@@ -67,6 +70,7 @@ export class PriceChart {
       timeScale: {
         borderVisible: false,
         timeVisible: true,
+        allowBoldLabels: false,
         secondsVisible: true,
         rightOffsetPixels: 14,
         tickMarkFormatter: (time: Time) => clock(Number(time), this.#interval < 60),
@@ -158,9 +162,18 @@ export class PriceChart {
     else (this.#series as ISeriesApi<'Candlestick'>).update({ ...candle, time });
   }
 
+  /** A short history fills the width, less the room that half a label takes at either end. */
   #stretch(count: number): void {
     const until = this.#interval === 1 ? STRETCH_LINE : STRETCH_CANDLES;
-    if (!this.#touched && count < until) this.#chart.timeScale().fitContent();
+    if (this.#touched || count >= until) return;
+    const scale = this.#chart.timeScale();
+    const room = scale.width() - 2 * HALF_LABEL;
+    if (count < 2 || room <= 0) {
+      scale.fitContent();
+      return;
+    }
+    const margin = ((count - 1) / room) * HALF_LABEL;
+    scale.setVisibleLogicalRange({ from: -margin, to: count - 1 + margin });
   }
 
   #precision(decimals: number): void {

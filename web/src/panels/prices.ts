@@ -141,6 +141,7 @@ export function startPrices(link: Link): PriceActivity {
     const standing = stand();
     const texts = headline(shown, word(standing));
     byId('price-empty').hidden = shown !== null;
+    mark(byId('quote'), 'empty', String(shown === null));
     say(byId('price-empty-text'), emptyText(topic, standing));
     const last = byId('last-price');
     if (last.textContent !== texts.last) {

@@ -29,6 +29,8 @@ export function ago(at: number | null, now: number): string {
   return now - at < 1500 ? 'just now' : `${duration((now - at) / 1000)} ago`;
 }
 
+const LABELS: Readonly<Record<string, string>> = { url: 'Address', silent: 'Silent symbols' };
+
 export function startUpstream({ feed, standing }: PriceActivity, health: HealthWatch): void {
   const tag = byId('upstream-state');
   const list = byId('upstream-facts');
@@ -70,9 +72,9 @@ export function startUpstream({ feed, standing }: PriceActivity, health: HealthW
       ['Ticks', withScale(feed.rate.perSecond(now), { factor: 1, suffix: '/s' })],
       ['Symbols', feed.market.symbols.length === 0 ? NOTHING : String(feed.market.symbols.length)],
       ...(service?.detail ?? [])
-        .filter(([key]) => key !== '' && !TOLD_ALREADY.has(key))
+        .filter(([key, value]) => key !== '' && !TOLD_ALREADY.has(key) && !(key === 'replacing' && value === 'no'))
         .slice(0, 5)
-        .map(([key, value]) => [key.charAt(0).toUpperCase() + key.slice(1), value] as const),
+        .map(([key, value]) => [LABELS[key] ?? key.charAt(0).toUpperCase() + key.slice(1), value] as const),
     ]);
     if (feed.log.eras !== drawnEras) {
       drawnEras = feed.log.eras;
