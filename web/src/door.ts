@@ -57,11 +57,13 @@ export class Door {
   #asked = 0;
 
   constructor(link: Link, url: string) {
-    link.watch(({ phase, attempt }) => {
+    link.watch(({ phase, attempt, everOpen }) => {
+      // A connection that was lost is not a door that was shut: one attempt has to fail first.
+      const failed = phase === 'waiting' && (!everOpen || attempt > 1);
       if (phase === 'open') {
         this.#asked += 1;
         this.#enter(null);
-      } else if (phase === 'waiting' && (this.#refusal === null || attempt % ASK_AGAIN === 1)) {
+      } else if (failed && (this.#refusal === null || attempt % ASK_AGAIN === 1)) {
         const asked = (this.#asked += 1);
         void ask(url).then((status) => {
           // An answer that comes after the door opened, or after a newer question, is of no use.

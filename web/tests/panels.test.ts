@@ -79,8 +79,10 @@ describe('a closed door', () => {
   it('is told with what to do about it', () => {
     expect(bannerText(state(false), 'token', false, true)).toBe('The gateway asks for a token.');
     expect(bannerText(state(false), 'token', true, true)).toBe('The gateway does not accept this token.');
+    expect(bannerText({ ...state(false), attempt: 0 }, 'token', true, true)).toBe('Trying the token.');
     expect(bannerText(state(true), 'full', false, true)).toContain('no more connections');
     expect(bannerText(state(false), 'upgrade', false, true)).toContain('MODA_ORIGINS');
+    expect(bannerText(state(true), 'upgrade', false, true)).toContain('Connection lost');
   });
 
   it('is not confused with a gateway that is not there', () => {

@@ -25,7 +25,10 @@ export function linkText(state: LinkState, quiet: boolean): string {
 
 /** What the banner says: why the page is not connected, as far as anybody told it. */
 export function bannerText(state: LinkState, refusal: Refusal | null, shown: boolean, healthy: boolean): string {
-  if (refusal !== null) return refusalText(refusal, shown);
+  // No attempt has failed yet since the token was given.
+  if (refusal === 'token' && shown && state.attempt === 0) return 'Trying the token.';
+  // A page that was let in before is not shut out for where it comes from.
+  if (refusal !== null && !(refusal === 'upgrade' && state.everOpen)) return refusalText(refusal, shown);
   if (state.everOpen) return 'Connection lost. What you see is the last that arrived.';
   return healthy ? 'The gateway answers, but its socket does not open.' : 'The gateway does not answer.';
 }
