@@ -303,3 +303,23 @@ def test_a_page_grows_with_its_document_and_not_with_what_its_references_stand_f
     schemas[f"s{levels}"] = {"type": "string"}
     tree = payload_document({"$ref": "#/components/schemas/s0"}, **schemas)
     assert len(page(document(tree))) < 100_000
+
+
+# -- its colours
+
+
+def test_the_page_loads_the_palette_and_its_style_names_no_colour_that_is_not_there() -> None:
+    answer = SITE.answer("/asyncapi")
+    assert answer is not None
+    sheets = [
+        link["href"]
+        for link in Tags(answer.body.decode()).all("link")
+        if link["rel"] == "stylesheet"
+    ]
+    assert ["palette.css" in str(href) for href in sheets] == [True, False]
+    palette = (ASSETS / "palette.css").read_text()
+    style = (ASSETS / "asyncapi.css").read_text()
+    defined = set(re.findall(r"(--[\w-]+):", palette + style))
+    assert set(re.findall(r"var\((--[\w-]+)", style)) <= defined
+    screen = style.partition("@media print")[0]
+    assert re.findall(r"#[0-9a-f]{3,8}\b", screen) == []

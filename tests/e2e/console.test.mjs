@@ -8,6 +8,7 @@ import { launch } from './browser.mjs';
 import { eventually, HTTP } from './support.mjs';
 
 const BLUE = [110, 168, 255];
+const LIGHT_BLUE = [31, 95, 214];
 
 let browser;
 let context;
@@ -22,7 +23,7 @@ after(() => browser?.close());
 
 beforeEach(async () => {
   mishaps = [];
-  context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+  context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'dark' });
   page = await context.newPage();
   page.setDefaultTimeout(30_000);
   page.on('console', (message) => {
@@ -91,6 +92,19 @@ function pretendVisibility(state) {
   }, state);
 }
 
+/** Puts the test between the page and the gateway: it sees, keeps back and adds what the page gets. */
+async function between() {
+  const wire = { ticks: true, say: () => assert.fail('the page has not connected') };
+  await page.routeWebSocket(/\/socket\/websocket/, (line) => {
+    const gateway = line.connectToServer();
+    gateway.onMessage((frame) => {
+      if (wire.ticks || !String(frame).includes('price_tick')) line.send(frame);
+    });
+    wire.say = (topic, event, payload) => line.send(JSON.stringify([null, null, topic, event, payload]));
+  });
+  return wire;
+}
+
 describe('the page', () => {
   it('is served with a policy that allows its own files and nothing else', async () => {
     const response = await page.goto(HTTP);
@@ -111,6 +125,7 @@ describe('the page', () => {
 
   it('leads to the documents of the gateway, which are there', async () => {
     await open();
+    await page.locator('#metrics-link').waitFor();
     const links = await page.locator('nav a').evaluateAll((anchors) => anchors.map(({ href }) => href));
     assert.deepEqual(links.map((href) => new URL(href).pathname), ['/api/v1/docs', '/asyncapi', '/metrics']);
     for (const href of [...links, `${HTTP}/console/licences.txt`]) {
@@ -143,6 +158,23 @@ describe('the page', () => {
     await page.emulateMedia({ reducedMotion: 'reduce' });
     await priced();
     assert.equal(await page.evaluate(() => document.getAnimations().length), 0);
+  });
+});
+
+describe('the colours', () => {
+  it('are the light ones where the system asks for them, and follow when it turns', async () => {
+    await page.emulateMedia({ colorScheme: 'light' });
+    await priced();
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const memory = '#cards .metric[data-metric="system.memory.usage"]';
+    assert.equal(await ground(), 'rgb(243, 245, 249)');
+    await eventually('a line in light colours', async () => (await pixels('#price-chart', LIGHT_BLUE)) > 100);
+    await page.locator(memory).waitFor();
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await eventually('the dark ground', async () => (await ground()) === 'rgb(8, 11, 17)');
+    await eventually('a line in dark colours', async () => (await pixels('#price-chart', BLUE)) > 100);
+    assert.equal(await pixels('#price-chart', LIGHT_BLUE), 0);
+    await eventually('a metric in dark colours', async () => (await pixels(memory, [79, 214, 194])) > 10);
   });
 });
 
@@ -193,6 +225,44 @@ describe('the prices', () => {
   });
 });
 
+describe('the price source', () => {
+  it('takes its prices with it when another one follows', async () => {
+    const wire = await between();
+    await priced();
+    await eventually('a price', async () => /\d/.test(await text('#last-price')));
+    wire.ticks = false;
+    wire.say('chart:prices', 'upstream', { state: 'stale', source: 'binance', since: Date.now() / 1000, reason: 'no connection' });
+    await eventually('the badge', async () => (await badge()) === 'stale');
+    assert.equal(await text('#price-note'), 'The source is silent: no price has come yet');
+    for (const place of ['#last-price', '#change', '#high', '#low', '#volume', '#turnover']) assert.equal(await text(place), '–', place);
+    assert.equal(await page.title(), 'moda console');
+    assert.equal(await page.locator('#symbols [role="tab"]').count(), 0);
+    assert.match(await text('#price-empty'), /No price has come yet/);
+    await eventually('the age', async () => /Last price ?–/.test(await text('#upstream-facts')));
+    assert.equal(await pixels('#price-chart', BLUE), 0);
+    wire.say('chart:prices', 'price_tick', {
+      e: '24hrMiniTicker', E: Date.now(), s: 'BTCUSDT', c: '60000.12000000', o: '59000.00000000',
+      h: '61000.00000000', l: '58000.00000000', v: '1000.00000000', q: '60000000.00000000',
+    });
+    await eventually('the first price of the new source', async () => (await text('#last-price')) === '60,000.12');
+  });
+
+  it('is not called live while nothing arrives', async () => {
+    await page.clock.install();
+    const wire = await between();
+    await priced();
+    await eventually('a price', async () => /\d/.test(await text('#last-price')));
+    wire.ticks = false;
+    await page.clock.fastForward(12_000);
+    await eventually('the badge', async () => (await badge()) === 'silent');
+    assert.match(await text('#price-note'), /no price for \d+ s/);
+    assert.match(await page.title(), /\(silent\)/);
+    assert.equal(await text('#upstream-state'), 'silent');
+    wire.ticks = true;
+    await eventually('the badge to recover', async () => (await badge()) === 'simulated');
+  });
+});
+
 describe('the telemetry', () => {
   it('has a drawn chart and a value for every metric', async () => {
     await open();
@@ -218,6 +288,9 @@ describe('the telemetry', () => {
     await open();
     await eventually('the connections', async () => /^[1-9]/.test((await text('#traffic-connections .reading')) ?? ''));
     await eventually('the messages', () => page.locator('#traffic-messages .reading').count());
+    for (const name of ['Joins', 'Drops', 'Slow readers']) {
+      await eventually(name, async () => new RegExp(`${name} ?\\d`).test(await text('#tallies')));
+    }
   });
 });
 
@@ -266,6 +339,8 @@ describe('a lost connection', () => {
     await page.locator('#banner').waitFor({ state: 'hidden' });
     const before = await text('#last-price');
     await eventually('another price', async () => (await text('#last-price')) !== before);
+    // The socket was shut and the gateway was not, so the page asked why; a browser notes the answer as an error.
+    mishaps = mishaps.filter((mishap) => !/^400 for .*\/socket\/websocket|status of 400/.test(mishap));
   });
 
   it('needs no hand: the page comes back by itself', async () => {

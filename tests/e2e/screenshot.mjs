@@ -12,7 +12,7 @@ if (file === undefined || !(Number(seconds) >= 0)) {
 
 const browser = await launch();
 try {
-  const page = await browser.newPage({ viewport: { width: 1440, height: 1104 }, deviceScaleFactor: 1.5 });
+  const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, deviceScaleFactor: 2, colorScheme: 'dark' });
   await page.goto(HTTP);
   await page.locator('#link[data-phase="open"]').waitFor();
   await sleep(Number(seconds) * 1000);

@@ -9,6 +9,8 @@ export interface Presentation {
   readonly ratio: boolean;
   /** The axis starts at zero: true for amounts, false for what hovers around a level. */
   readonly fromZero: boolean;
+  /** Counts whole things: half a connection is no place for a line of the grid. */
+  readonly whole: boolean;
 }
 
 export const GROUPS = ['gateway', 'host', 'process', 'other'] as const;
@@ -20,7 +22,7 @@ const TITLES: Readonly<Record<string, string>> = {
   'moda.loop.lag': 'Event-loop lag',
   'moda.joins': 'Channel joins',
   'moda.drops': 'Dropped messages',
-  'moda.outbox.bytes': 'Bytes waiting to be sent',
+  'moda.outbox.bytes': 'Queued for slow readers',
   'moda.tasks': 'Tasks',
   'moda.connections': 'Connections',
   'moda.messages.in': 'Messages in',
@@ -30,8 +32,6 @@ const TITLES: Readonly<Record<string, string>> = {
   'system.memory.usage': 'Memory in use',
   'process.cpu.utilization': 'Gateway CPU',
   'process.memory.usage': 'Gateway memory',
-  'process.runtime.beam.memory.total': 'Gateway memory, BEAM name',
-  'process.runtime.beam.process_count': 'Tasks, BEAM name',
 };
 
 const WORDS: Readonly<Record<string, string>> = {
@@ -50,6 +50,11 @@ function groupOf(name: string): Group {
   return name.startsWith('process.') ? 'process' : 'other';
 }
 
+/** The gateway repeats some metrics under the names a BEAM server gives them; a page shows each once. */
+export function isAlias(name: string): boolean {
+  return name.startsWith('process.runtime.beam.');
+}
+
 /** "process.memory.usage" without an entry above becomes "Process memory usage". */
 export function titleOf(name: string): string {
   const known = TITLES[name];
@@ -64,6 +69,7 @@ export function present(name: string): Presentation {
     title: titleOf(name),
     group: groupOf(name),
     ratio: /(utilization|utilisation|ratio)$/.test(name),
+    whole: /\.(connections|tasks)$/.test(name),
     fromZero: !/memory\.(usage|total)$/.test(name),
   };
 }

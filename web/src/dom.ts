@@ -31,9 +31,24 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** A colour or font of the style sheet, which is the one place that names them. */
+const tokens = new Map<string, string>();
+
+/** A colour or font of the style sheet, which is the one place that names them. Cheap: charts ask at every drawing. */
 export function token(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  let value = tokens.get(name);
+  if (value === undefined) {
+    value = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+    tokens.set(name, value);
+  }
+  return value;
+}
+
+/** Calls `restyle` when the reader's system turns to its light or dark colours; the tokens are the new ones then. */
+export function onScheme(restyle: () => void): void {
+  matchMedia('(prefers-color-scheme: light)').addEventListener('change', () => {
+    tokens.clear();
+    restyle();
+  });
 }
 
 /**

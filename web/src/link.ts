@@ -3,7 +3,7 @@
 // its reconnect hook. The hook also adds what the client lacks: jitter, without which every console
 // left open on a wall comes back in the same millisecond after a restart.
 
-import { Socket, type Channel } from 'phoenix';
+import { Socket } from 'phoenix';
 import { readReason } from './protocol';
 
 export type Phase = 'connecting' | 'open' | 'waiting';
@@ -36,6 +36,22 @@ export interface TopicHandlers {
   readonly state?: (state: TopicState) => void;
 }
 
+interface Topic {
+  readonly name: string;
+  readonly params: object;
+  readonly handlers: TopicHandlers;
+}
+
+/**
+ * The client asks for a sign of life this often and gives up when one stays out for as long. A third
+ * of what it does by itself: a page that people watch should not call a hung gateway connected for a
+ * minute, and one frame in ten seconds costs nobody anything.
+ */
+const HEARTBEAT_MS = 10_000;
+
+/** Something is heard at least with every heartbeat, so a silence longer than one is the gateway's. */
+const QUIET_MS = HEARTBEAT_MS + 2_000;
+
 const DELAYS = [250, 500, 1000, 2000, 3000, 5000] as const;
 
 /** Milliseconds before attempt `tries` (1 = the first): 0.25 s rising to 5 s, each by 0.75 to 1.25. */
@@ -44,28 +60,31 @@ export function reconnectDelay(tries: number, random: () => number = Math.random
   return Math.round(base * (0.75 + random() / 2));
 }
 
+/** The client hands the token to `btoa`, which takes bytes; the gateway reads them as UTF-8. */
+export function tokenBytes(token: string): string {
+  return String.fromCharCode(...new TextEncoder().encode(token));
+}
+
 export class Link {
-  readonly #socket: Socket;
   readonly #listeners = new Set<(state: LinkState) => void>();
+  readonly #topics: Topic[] = [];
+  #socket: Socket;
+  #token: string;
+  #heardAt = 0;
   #state: LinkState = { phase: 'connecting', since: Date.now(), retryAt: null, attempt: 0, everOpen: false };
 
-  /** `endpoint` is the socket's address without `/websocket`, e.g. `ws://localhost:4001/socket`. */
-  constructor(endpoint: string) {
-    this.#socket = new Socket(endpoint, {
-      reconnectAfterMs: (tries) => {
-        const delay = reconnectDelay(tries);
-        this.#enter('waiting', { attempt: tries, retryAt: Date.now() + delay });
-        // The client starts the attempt without telling anybody; the same delay later it has begun.
-        window.setTimeout(() => {
-          if (this.#state.phase === 'waiting' && this.#state.attempt === tries) this.#enter('connecting');
-        }, delay);
-        return delay;
-      },
-      rejoinAfterMs: (tries) => reconnectDelay(tries + 2),
-    });
-    this.#socket.onOpen(() => {
-      this.#enter('open', { attempt: 0, everOpen: true });
-    });
+  /** `endpoint` is the socket's address without `/websocket`, e.g. `ws://localhost:4001/socket`; `token` is '' for none. */
+  constructor(
+    private readonly endpoint: string,
+    token = '',
+  ) {
+    this.#token = token;
+    this.#socket = this.#make();
+  }
+
+  /** The token shown to the gateway; '' for none. */
+  get token(): string {
+    return this.#token;
   }
 
   get state(): LinkState {
@@ -82,6 +101,22 @@ export class Link {
     this.#socket.connect();
   }
 
+  /** Whether the connection is open and yet nothing comes over it, not even an answer to a heartbeat. */
+  quiet(now: number): boolean {
+    return this.#state.phase === 'open' && now - Math.max(this.#heardAt, this.#state.since) > QUIET_MS;
+  }
+
+  /** Starts over with another token. The client takes one when it is made, so it is made anew. */
+  present(token: string): void {
+    this.#token = token;
+    const old = this.#socket;
+    this.#socket = this.#make();
+    old.disconnect();
+    this.#enter('connecting', { attempt: 0 });
+    for (const topic of this.#topics) this.#subscribe(topic);
+    this.connect();
+  }
+
   /** Stops waiting and tries again at once. */
   retryNow(): void {
     if (this.#state.phase === 'open') return;
@@ -92,9 +127,40 @@ export class Link {
   }
 
   /** Joins a topic for as long as the page lives; the client rejoins it after every loss. */
-  join(topic: string, params: object, handlers: TopicHandlers): Channel {
+  join(name: string, params: object, handlers: TopicHandlers): void {
+    const topic = { name, params, handlers };
+    this.#topics.push(topic);
+    this.#subscribe(topic);
+  }
+
+  #make(): Socket {
+    const socket: Socket = new Socket(this.endpoint, {
+      ...(this.#token === '' ? {} : { authToken: tokenBytes(this.#token) }),
+      heartbeatIntervalMs: HEARTBEAT_MS,
+      reconnectAfterMs: (tries) => {
+        const delay = reconnectDelay(tries);
+        if (socket !== this.#socket) return delay;
+        this.#enter('waiting', { attempt: tries, retryAt: Date.now() + delay });
+        // The client starts the attempt without telling anybody; the same delay later it has begun.
+        window.setTimeout(() => {
+          if (this.#state.phase === 'waiting' && this.#state.attempt === tries) this.#enter('connecting');
+        }, delay);
+        return delay;
+      },
+      rejoinAfterMs: (tries) => reconnectDelay(tries + 2),
+    });
+    socket.onOpen(() => {
+      if (socket === this.#socket) this.#enter('open', { attempt: 0, everOpen: true });
+    });
+    socket.onMessage(() => {
+      this.#heardAt = Date.now();
+    });
+    return socket;
+  }
+
+  #subscribe({ name, params, handlers }: Topic): void {
     const tell = (state: TopicState): void => handlers.state?.(state);
-    const channel = this.#socket.channel(topic, params);
+    const channel = this.#socket.channel(name, params);
     for (const [event, handle] of Object.entries(handlers.events)) {
       channel.on(event, (payload: unknown) => {
         handle(payload);
@@ -119,7 +185,6 @@ export class Link {
       .receive('timeout', () => {
         tell({ phase: 'refused', reason: 'no answer in time' });
       });
-    return channel;
   }
 
   #enter(phase: Phase, change: Partial<Omit<LinkState, 'phase' | 'since'>> = {}): void {

@@ -2,6 +2,7 @@
 // other. Addresses are taken relative to the page, so the console also works behind a path prefix.
 
 import 'uplot/dist/uPlot.min.css';
+import { Door, storedToken } from './door';
 import { HealthWatch } from './health';
 import { Link } from './link';
 import { startPainting } from './paint';
@@ -21,9 +22,10 @@ function socketAddress(): string {
 
 function start(): void {
   startPainting();
-  const link = new Link(socketAddress());
+  const link = new Link(socketAddress(), storedToken());
+  const door = new Door(link, new URL('socket/websocket?vsn=2.0.0', document.baseURI).href);
   const health = new HealthWatch(new URL('api/v1/health', document.baseURI).href);
-  startHeader(link, health);
+  startHeader(link, health, door);
   startServices(health);
   const activity = startPrices(link);
   startUpstream(activity, health);

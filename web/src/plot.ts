@@ -15,6 +15,7 @@ export interface PlotOptions {
   readonly unit: string;
   readonly ratio: boolean;
   readonly fromZero: boolean;
+  readonly whole: boolean;
   readonly height: number;
   /** Called with the index under the pointer, or null when it left. */
   readonly pointed: (index: number | null) => void;
@@ -34,6 +35,9 @@ const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600];
 /** Steps for an axis of bytes: powers of two, so that its labels are whole numbers of KiB or MiB. */
 const BINARY_STEPS = Array.from({ length: 52 }, (_, power) => 2 ** power);
 
+/** Steps for an axis of whole things: 1, 2, 5, 10, 20 and so on. */
+const WHOLE_STEPS = Array.from({ length: 9 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+
 /** The room the labels of the value axis need, so that none is cut and none wastes a phone's width. */
 function labelWidth(self: uPlot, labels: string[] | null): number {
   self.ctx.save();
@@ -49,12 +53,12 @@ export class Plot {
   #to = 1;
 
   constructor(host: HTMLElement, options: PlotOptions) {
-    const colours = options.tones.map(token);
-    const font = `11px ${token('font')}`;
+    // Asked for at every drawing: the system may turn from dark to light while the page is open.
+    const colour = (index: number) => (): string => token(options.tones[index] ?? 'grey');
     const axis = {
-      stroke: token('faint'),
-      font,
-      grid: { stroke: token('grid'), width: 1 },
+      stroke: () => token('faint'),
+      font: `11px ${token('font')}`,
+      grid: { stroke: () => token('grid'), width: 1 },
       ticks: { show: false },
     };
     this.#plot = new uPlot(
@@ -88,7 +92,7 @@ export class Plot {
             size: (self, labels) => labelWidth(self, labels),
             gap: 6,
             space: options.height < 80 ? 15 : 24,
-            ...(isBytes(options.unit) ? { incrs: BINARY_STEPS } : {}),
+            ...(isBytes(options.unit) ? { incrs: BINARY_STEPS } : options.whole ? { incrs: WHOLE_STEPS } : {}),
             values: (_, splits) => axisLabels(splits, options.unit, options.ratio),
           },
         ],
@@ -96,10 +100,10 @@ export class Plot {
           {},
           ...options.keys.map((key, index) => ({
             label: key,
-            stroke: colours[index] ?? '#888',
+            stroke: colour(index),
             width: 1.5,
             points: { show: false, size: 4, filter: (self: uPlot, at: number) => isolated(self.data[at] ?? []) },
-            ...(options.keys.length === 1 ? { fill: fade(colours[index] ?? '#888') } : {}),
+            ...(options.keys.length === 1 ? { fill: fade(colour(index)) } : {}),
           })),
         ],
         hooks: {
@@ -136,12 +140,12 @@ export class Plot {
   }
 }
 
-function fade(colour: string): (self: uPlot) => CanvasGradient {
+function fade(colour: () => string): (self: uPlot) => CanvasGradient {
   return (self) => {
     const { top, height } = self.bbox;
     const gradient = self.ctx.createLinearGradient(0, top, 0, top + Math.max(1, height));
-    gradient.addColorStop(0, `${colour}38`);
-    gradient.addColorStop(1, `${colour}00`);
+    gradient.addColorStop(0, `${colour()}38`);
+    gradient.addColorStop(1, `${colour()}00`);
     return gradient;
   };
 }

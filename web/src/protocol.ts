@@ -193,3 +193,8 @@ export function readHealth(body: unknown): Health | null {
   }
   return { status, version, uptime, services };
 }
+
+/** Whether an OpenAPI document names `path`; false for anything that is no such document. */
+export function offers(document: unknown, path: string): boolean {
+  return isFields(document) && isFields(document.paths) && Object.hasOwn(document.paths, path);
+}

@@ -1,16 +1,32 @@
 // The words and small decisions of the panels; what they look like is the browser test's business.
 
 import { describe, expect, it } from 'vitest';
-import { compareMetrics, present, titleOf } from '../src/catalogue';
+import { compareMetrics, isAlias, present, titleOf } from '../src/catalogue';
 import { arrowTarget } from '../src/dom';
-import { reconnectDelay, type LinkState } from '../src/link';
-import { healthWord, countdown, linkText } from '../src/panels/header';
+import { refusalOf } from '../src/door';
+import { PriceFeed } from '../src/feed';
+import { NOTHING } from '../src/format';
+import { reconnectDelay, tokenBytes, type LinkState } from '../src/link';
+import { bannerText, healthWord, countdown, linkText } from '../src/panels/header';
 import { timeWindow } from '../src/panels/metric';
 import { detailLine, servicesHint } from '../src/panels/services';
+import { emptyText, headline } from '../src/panels/prices';
 import { describe as describeTelemetry, readInterval } from '../src/panels/telemetry';
-import { priceService } from '../src/panels/upstream';
+import { ago, priceService } from '../src/panels/upstream';
 import { isolated, verticalRange } from '../src/scale';
-import { explain, TickRate, UpstreamLog } from '../src/upstream';
+import { explain, TickRate, UpstreamLog, watermark, word, type Standing } from '../src/upstream';
+
+/** A 24 h ticker as `chart:prices` sends it. */
+const TICK = {
+  s: 'BTCUSDT',
+  E: 1_700_000_000_000,
+  c: '93842.91000000',
+  o: '92913.77000000',
+  h: '94000.00000000',
+  l: '92000.00000000',
+  v: '10.00000000',
+  q: '900000.00000000',
+};
 
 describe('reconnecting', () => {
   it('waits longer from try to try, up to a limit, and never the same for everybody', () => {
@@ -29,16 +45,55 @@ describe('reconnecting', () => {
   });
 
   it('is told apart from connecting for the first time', () => {
-    expect(linkText(state({ phase: 'connecting' }))).toBe('Reconnecting');
-    expect(linkText(state({ phase: 'connecting', everOpen: false }))).toBe('Connecting');
-    expect(linkText(state({ phase: 'open' }))).toBe('Connected');
-    expect(linkText(state({}))).toBe('Disconnected');
+    expect(linkText(state({ phase: 'connecting' }), false)).toBe('Reconnecting');
+    expect(linkText(state({ phase: 'connecting', everOpen: false }), false)).toBe('Connecting');
+    expect(linkText(state({ phase: 'open' }), false)).toBe('Connected');
+    expect(linkText(state({}), false)).toBe('Disconnected');
+  });
+
+  it('is not called connected while the open connection is dumb', () => {
+    expect(linkText(state({ phase: 'open' }), true)).toBe('No answer');
   });
 
   it('counts down in whole seconds and never to zero', () => {
     expect(countdown(state({ retryAt: 4200 }), 1000)).toBe('Next attempt in 4 s');
     expect(countdown(state({ retryAt: 1000 }), 4000)).toBe('Next attempt in 1 s');
     expect(countdown(state({ phase: 'connecting' }), 0)).toBe('Trying now');
+  });
+});
+
+describe('a closed door', () => {
+  const state = (everOpen: boolean): LinkState => ({ phase: 'waiting', since: 0, retryAt: null, attempt: 1, everOpen });
+
+  it('is explained by what the gateway answers on the path of the socket', () => {
+    expect([401, 403].map((status) => refusalOf(status, false))).toEqual(['token', 'token']);
+    expect([503, 500, 502, 404].map((status) => refusalOf(status, false))).toEqual(['full', 'failed', 'failed', 'missing']);
+    expect(refusalOf(null, true)).toBeNull();
+  });
+
+  it('that opens to the question but not to the socket was shut for its token, or for where it comes from', () => {
+    expect(refusalOf(400, true)).toBe('token');
+    expect(refusalOf(400, false)).toBe('upgrade');
+  });
+
+  it('is told with what to do about it', () => {
+    expect(bannerText(state(false), 'token', false, true)).toBe('The gateway asks for a token.');
+    expect(bannerText(state(false), 'token', true, true)).toBe('The gateway does not accept this token.');
+    expect(bannerText({ ...state(false), attempt: 0 }, 'token', true, true)).toBe('Trying the token.');
+    expect(bannerText(state(true), 'full', false, true)).toContain('no more connections');
+    expect(bannerText(state(false), 'upgrade', false, true)).toContain('MODA_ORIGINS');
+    expect(bannerText(state(true), 'upgrade', false, true)).toContain('Connection lost');
+  });
+
+  it('is not confused with a gateway that is not there', () => {
+    expect(bannerText(state(false), null, false, false)).toBe('The gateway does not answer.');
+    expect(bannerText(state(false), null, false, true)).toContain('The gateway answers');
+    expect(bannerText(state(true), null, false, true)).toContain('Connection lost');
+  });
+
+  it('takes a token of any letters: the bytes of its UTF-8', () => {
+    expect(tokenBytes('secret')).toBe('secret');
+    expect(btoa(tokenBytes('schlüssel'))).toBe('c2NobMO8c3NlbA==');
   });
 });
 
@@ -52,6 +107,12 @@ describe('a metric', () => {
   it('that is a utilisation is a ratio, and memory does not start at zero', () => {
     expect(present('system.cpu.utilization')).toMatchObject({ ratio: true, fromZero: true, group: 'host' });
     expect(present('process.memory.usage')).toMatchObject({ ratio: false, fromZero: false, group: 'process' });
+    expect([present('moda.connections').whole, present('system.cpu.load_average.1m').whole]).toEqual([true, false]);
+  });
+
+  it('that only repeats another one under the name of a BEAM server is shown once', () => {
+    const names = ['process.memory.usage', 'process.runtime.beam.memory.total', 'moda.tasks'];
+    expect(names.filter((name) => !isAlias(name))).toEqual(['process.memory.usage', 'moda.tasks']);
   });
 
   it('stands in a fixed order: the gateway, the host, the process, then what nobody knows', () => {
@@ -136,11 +197,76 @@ describe('the price source', () => {
     expect(log.enter(report('simulated'), 2)).toBe('market');
   });
 
-  it('never lets simulated prices pass for market prices in its explanation', () => {
-    expect(explain('simulated', 'simulated', true)).toContain('not market prices');
-    expect(explain('simulated', 'replay', true)).toContain('file');
-    expect(explain('live', 'binance', false)).toContain('No connection');
-    expect(explain('odd', '', true)).toContain('odd');
+  const stand = (change: Partial<Standing>): Standing => ({
+    state: 'live',
+    source: 'binance',
+    online: true,
+    priced: true,
+    quietMs: 0,
+    ...change,
+  });
+  const simulated = { state: 'simulated', source: 'simulated' };
+
+  it('never lets simulated prices pass for market prices, whatever else is wrong', () => {
+    expect(explain(stand(simulated))).toContain('not market prices');
+    expect(explain(stand({ ...simulated, quietMs: 12_000 }))).toContain('Made up by the gateway');
+    expect(explain(stand({ state: 'simulated', source: 'replay' }))).toContain('file');
+    for (const change of [{}, { quietMs: 12_000 }, { online: false }, { priced: false }]) {
+      expect(watermark(stand({ ...simulated, ...change }))).toBe('SIMULATED');
+    }
+  });
+
+  it('is called live or simulated only while prices arrive', () => {
+    expect([0, 9_000, 12_000].map((quietMs) => word(stand({ quietMs })))).toEqual(['live', 'live', 'silent']);
+    expect(word(stand({ ...simulated, quietMs: 12_000 }))).toBe('silent');
+    expect(explain(stand({ quietMs: 12_000 }))).toBe('No price for 12\u00a0s');
+    expect(word(stand({ online: false, quietMs: 12_000 }))).toBe('offline');
+    expect(explain(stand({ online: false }))).toContain('No connection');
+    expect(word(stand({ state: 'stale', quietMs: 60_000 }))).toBe('stale');
+    expect(explain(stand({ state: 'odd' }))).toContain('odd');
+  });
+
+  it('is not said to have old prices when it never had one', () => {
+    expect(explain(stand({ state: 'stale' }))).toContain('these prices are old');
+    expect(explain(stand({ state: 'stale', priced: false }))).toBe('The source is silent: no price has come yet');
+    expect(explain(stand({ quietMs: 12_000, priced: false }))).toBe('No price has come yet');
+    expect(explain(stand({ online: false, priced: false }))).toBe('');
+    expect(watermark(stand({ state: 'stale' }))).toBe('STALE');
+    expect(watermark(stand({ state: 'stale', priced: false }))).toBe('');
+    expect(emptyText({ phase: 'joined' }, stand({ state: 'stale' }))).toContain('No price has come yet');
+    expect(emptyText({ phase: 'joined' }, stand({}))).toBe('Waiting for the first price');
+  });
+
+  it('takes everything it said with it when another one follows', () => {
+    const feed = new PriceFeed();
+    feed.report({ upstream: 'simulated', source: 'simulated' }, 0);
+    feed.tick(TICK, 1000);
+    expect(headline(feed.market.quote('BTCUSDT') ?? null, 'simulated')).toMatchObject({ last: '93,842.91', change: '+1.00%' });
+    expect(feed.report({ upstream: 'stale', source: 'binance' }, 2000)).toBe('market');
+    expect(feed.market.symbols).toEqual([]);
+    expect(feed.lastTickAt).toBeNull();
+    expect(feed.rate.perSecond(2000)).toBe(0);
+    expect(feed.standing(2000, true)).toEqual({ state: 'stale', source: 'binance', online: true, priced: false, quietMs: 0 });
+    const { title, direction, ...texts } = headline(feed.market.quote('BTCUSDT') ?? null, 'stale');
+    expect([title, direction, ...new Set(Object.values(texts))]).toEqual(['moda console', '0', NOTHING]);
+  });
+
+  it('keeps its prices when it only falls silent, and counts from the last one', () => {
+    const feed = new PriceFeed();
+    feed.report({ upstream: 'live', source: 'binance' }, 0);
+    expect(feed.standing(4000, true)).toMatchObject({ priced: false, quietMs: 4000 });
+    feed.tick(TICK, 5000);
+    expect(feed.report({ state: 'stale', source: 'binance' }, 7000)).toBe('state');
+    expect(feed.market.symbols).toEqual(['BTCUSDT']);
+    expect(feed.lastTickAt).toBe(5000);
+    expect([ago(null, 9000), ago(5000, 6000), ago(5000, 9000)]).toEqual([NOTHING, 'just now', '4\u00a0s ago']);
+  });
+
+  it('is named in the title of the tab unless it is live', () => {
+    const feed = new PriceFeed();
+    const quote = feed.tick(TICK, 0);
+    expect(headline(quote, 'live').title).toBe('93,842.91 BTC/USDT · moda');
+    expect(headline(quote, 'silent').title).toBe('93,842.91 BTC/USDT (silent) · moda');
   });
 
   it('is found among the services by what gateways call it', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { LIMITS, readHealth, readMetric, readReason, readTick, readUpstream } from '../src/protocol';
+import { LIMITS, offers, readHealth, readMetric, readReason, readTick, readUpstream } from '../src/protocol';
 
 const METRIC = {
   name: 'http.server.duration',
@@ -148,5 +148,13 @@ describe('the health document', () => {
 
   it('without services is still a health document', () => {
     expect(readHealth({ status: 'ok', version: '1', uptime_seconds: 0 })?.services).toEqual([]);
+  });
+});
+
+describe('an OpenAPI document', () => {
+  it('says whether a path is served', () => {
+    expect(offers({ paths: { '/metrics': {} } }, '/metrics')).toBe(true);
+    expect(offers({ paths: { '/health': {} } }, '/metrics')).toBe(false);
+    expect([null, 'text', {}, { paths: [] }].map((body) => offers(body, '/metrics'))).toEqual([false, false, false, false]);
   });
 });

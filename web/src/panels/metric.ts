@@ -14,6 +14,7 @@ export interface MetricLook {
   readonly title: string;
   readonly ratio: boolean;
   readonly fromZero: boolean;
+  readonly whole: boolean;
   readonly height: number;
   /** The colours of the series, by position. */
   readonly tones: readonly string[];
@@ -96,6 +97,7 @@ export class MetricFigure {
       unit: this.#unit,
       ratio: this.look.ratio,
       fromZero: this.look.fromZero,
+      whole: this.look.whole,
       height: this.look.height,
       pointed: (index) => {
         if (index === this.#pointed) return;

@@ -12,6 +12,8 @@ import {
   createTextWatermark,
   CrosshairMode,
   LineStyle,
+  type AreaSeriesPartialOptions,
+  type CandlestickSeriesPartialOptions,
   type IChartApi,
   type ISeriesApi,
   type ITextWatermarkPluginApi,
@@ -19,7 +21,7 @@ import {
   type Time,
   type UTCTimestamp,
 } from 'lightweight-charts';
-import { token } from '../dom';
+import { onScheme, token } from '../dom';
 import { clock, price } from '../format';
 import type { Candle, Candles, Interval, Quote } from '../market';
 
@@ -30,6 +32,11 @@ const STRETCH_CANDLES = 90;
 /** A candle is never wider than this many pixels; a line may stretch as far as it must. */
 const WIDEST_CANDLE = 18;
 
+/** Half the width of "00:00:00" on the time axis, in pixels. */
+const HALF_LABEL = 26;
+
+type AreaColours = Pick<AreaSeriesPartialOptions, 'lineColor' | 'topColor' | 'bottomColor'>;
+type CandleColours = Pick<CandlestickSeriesPartialOptions, 'upColor' | 'downColor' | 'wickUpColor' | 'wickDownColor'>;
 type Series = ISeriesApi<'Area'> | ISeriesApi<'Candlestick'>;
 
 export class PriceChart {
@@ -37,7 +44,6 @@ export class PriceChart {
   readonly #chart: IChartApi;
   readonly #readout: HTMLElement;
   readonly #watermark: ITextWatermarkPluginApi<Time>;
-  readonly #colours = { accent: token('blue'), up: token('up'), down: token('down'), faint: token('watermark') };
   #series: Series;
   #quote: Quote | null = null;
   #interval: Interval;
@@ -45,27 +51,26 @@ export class PriceChart {
   #drawnBegun = 0;
   #given = 0;
   #touched = false;
+  #words = '';
 
   constructor(host: HTMLElement, readout: HTMLElement, interval: Interval) {
     this.#host = host;
     this.#readout = readout;
     this.#interval = interval;
-    const crosshair = { color: token('line-strong'), labelBackgroundColor: token('raised'), style: LineStyle.Dashed };
     this.#chart = createChart(host, {
       autoSize: true,
       layout: {
         background: { type: ColorType.Solid, color: 'transparent' },
-        textColor: token('muted'),
         fontFamily: token('font'),
         fontSize: 11,
         attributionLogo: false,
       },
-      grid: { vertLines: { color: token('grid') }, horzLines: { color: token('grid') } },
-      crosshair: { mode: CrosshairMode.Magnet, vertLine: crosshair, horzLine: crosshair },
+      crosshair: { mode: CrosshairMode.Magnet },
       rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.16, bottom: 0.1 } },
       timeScale: {
         borderVisible: false,
         timeVisible: true,
+        allowBoldLabels: false,
         secondsVisible: true,
         rightOffsetPixels: 14,
         tickMarkFormatter: (time: Time) => clock(Number(time), this.#interval < 60),
@@ -76,11 +81,16 @@ export class PriceChart {
       handleScale: { mouseWheel: false },
     });
     this.#series = this.#makeSeries();
+    this.#paint();
     const [pane] = this.#chart.panes();
     if (pane === undefined) throw new Error('a chart has at least one pane');
     this.#watermark = createTextWatermark(pane, { horzAlign: 'center', vertAlign: 'center', lines: [] });
     this.#chart.subscribeCrosshairMove((event) => {
       this.#read(event);
+    });
+    onScheme(() => {
+      this.#paint();
+      this.#label();
     });
     for (const gesture of ['pointerdown', 'touchstart'] as const) {
       host.addEventListener(gesture, () => (this.#touched = true), { passive: true });
@@ -97,14 +107,17 @@ export class PriceChart {
     }
     this.#quote = quote;
     this.#touched = false;
+    // A scale that somebody dragged fits the prices it was dragged for, not the next ones.
+    this.#chart.priceScale('right').applyOptions({ autoScale: true });
+    this.#chart.timeScale().resetTimeScale();
     this.#reset();
   }
 
   /** Large faint words behind the chart; '' for none. */
   watermark(words: string): void {
-    const fontSize = this.#host.clientWidth < 560 ? 30 : 60;
-    const line = { text: words, color: this.#colours.faint, fontSize, fontFamily: token('font'), fontStyle: '600' };
-    this.#watermark.applyOptions({ lines: words === '' ? [] : [line] });
+    if (words === this.#words) return;
+    this.#words = words;
+    this.#label();
   }
 
   /** Draws what arrived since the last call. */
@@ -149,9 +162,18 @@ export class PriceChart {
     else (this.#series as ISeriesApi<'Candlestick'>).update({ ...candle, time });
   }
 
+  /** A short history fills the width, less the room that half a label takes at either end. */
   #stretch(count: number): void {
     const until = this.#interval === 1 ? STRETCH_LINE : STRETCH_CANDLES;
-    if (!this.#touched && count < until) this.#chart.timeScale().fitContent();
+    if (this.#touched || count >= until) return;
+    const scale = this.#chart.timeScale();
+    const room = scale.width() - 2 * HALF_LABEL;
+    if (count < 2 || room <= 0) {
+      scale.fitContent();
+      return;
+    }
+    const margin = ((count - 1) / room) * HALF_LABEL;
+    scale.setVisibleLogicalRange({ from: -margin, to: count - 1 + margin });
   }
 
   #precision(decimals: number): void {
@@ -167,26 +189,35 @@ export class PriceChart {
   }
 
   #makeSeries(): Series {
-    const { accent, up, down } = this.#colours;
     this.#chart.timeScale().applyOptions({ maxBarSpacing: this.#interval === 1 ? 0 : WIDEST_CANDLE });
     if (this.#interval === 1) {
-      return this.#chart.addSeries(AreaSeries, {
-        lineColor: accent,
-        lineWidth: 2,
-        topColor: `${accent}40`,
-        bottomColor: `${accent}00`,
-        priceLineStyle: LineStyle.Dotted,
-        crosshairMarkerRadius: 4,
-      });
+      return this.#chart.addSeries(AreaSeries, { lineWidth: 2, priceLineStyle: LineStyle.Dotted, crosshairMarkerRadius: 4, ...this.#colours() });
     }
-    return this.#chart.addSeries(CandlestickSeries, {
-      upColor: up,
-      downColor: down,
-      wickUpColor: up,
-      wickDownColor: down,
-      borderVisible: false,
-      priceLineStyle: LineStyle.Dotted,
+    return this.#chart.addSeries(CandlestickSeries, { borderVisible: false, priceLineStyle: LineStyle.Dotted, ...this.#colours() });
+  }
+
+  #colours(): AreaColours | CandleColours {
+    const [accent, up, down] = [token('blue'), token('up'), token('down')];
+    return this.#interval === 1
+      ? { lineColor: accent, topColor: `${accent}40`, bottomColor: `${accent}00` }
+      : { upColor: up, downColor: down, wickUpColor: up, wickDownColor: down };
+  }
+
+  /** Everything in the colours of the style sheet, which may have turned from dark to light. */
+  #paint(): void {
+    const crosshair = { color: token('line-strong'), labelBackgroundColor: token('raised'), style: LineStyle.Dashed };
+    this.#chart.applyOptions({
+      layout: { textColor: token('muted') },
+      grid: { vertLines: { color: token('grid') }, horzLines: { color: token('grid') } },
+      crosshair: { vertLine: crosshair, horzLine: crosshair },
     });
+    this.#series.applyOptions(this.#colours());
+  }
+
+  #label(): void {
+    const fontSize = this.#host.clientWidth < 560 ? 30 : 60;
+    const line = { text: this.#words, color: token('watermark'), fontSize, fontFamily: token('font'), fontStyle: '600' };
+    this.#watermark.applyOptions({ lines: this.#words === '' ? [] : [line] });
   }
 
   #read(event: MouseEventParams): void {

@@ -2,13 +2,13 @@
 // that says whether these are prices at all. The badge follows the join reply and the `upstream`
 // events; when the connection is gone it says so, because then nobody knows.
 
-import { arrowTarget, byId, make, mark, say, segments } from '../dom';
+import { arrowTarget, byId, make, mark, say, segments, token } from '../dom';
+import { PriceFeed } from '../feed';
 import { change, compact, duration, NOTHING, price } from '../format';
 import type { Link, TopicState } from '../link';
-import { INTERVALS, Market, splitSymbol, type Interval, type Quote } from '../market';
+import { INTERVALS, splitSymbol, type Interval, type Quote } from '../market';
 import { eachSecond, paint } from '../paint';
-import { readTick, readUpstream } from '../protocol';
-import { explain, TickRate, UpstreamLog } from '../upstream';
+import { explain, watermark, word, type Standing } from '../upstream';
 import { PriceChart } from './priceChart';
 import type { PriceActivity } from './upstream';
 
@@ -25,8 +25,51 @@ interface Tab {
   readonly change: HTMLElement;
 }
 
+/** What the panel and the tab's title write of the chosen symbol. */
+export interface Headline {
+  readonly last: string;
+  readonly change: string;
+  readonly direction: string;
+  readonly high: string;
+  readonly low: string;
+  readonly volume: string;
+  readonly turnover: string;
+  readonly title: string;
+}
+
+const NO_HEADLINE: Headline = {
+  last: NOTHING,
+  change: NOTHING,
+  direction: '0',
+  high: NOTHING,
+  low: NOTHING,
+  volume: NOTHING,
+  turnover: NOTHING,
+  title: 'moda console',
+};
+
+/** Of no quote it says that there is none: nothing of an earlier market may stay on the page. */
+export function headline(quote: Quote | null, state: string): Headline {
+  if (quote === null) return NO_HEADLINE;
+  const { tick, decimals } = quote;
+  const [base, counter] = splitSymbol(tick.symbol);
+  const last = price(tick.priceText, decimals);
+  // A title is read without the page: a price that is not of this moment says so there too.
+  const aside = state === 'live' ? '' : ` (${state})`;
+  return {
+    last,
+    change: Number.isNaN(quote.change) ? NOTHING : change(quote.change),
+    direction: String(Math.sign(Math.round(quote.change * 1e4)) || 0),
+    high: price(tick.highText, decimals),
+    low: price(tick.lowText, decimals),
+    volume: `${compact(tick.volume)} ${base}`,
+    turnover: `${compact(tick.quoteVolume)} ${counter}`.trim(),
+    title: `${last} ${base}${counter === '' ? '' : `/${counter}`}${aside} · moda`,
+  };
+}
+
 /** The words in the empty chart: why there is no price yet. */
-export function emptyText(topic: TopicState, online: boolean): string {
+export function emptyText(topic: TopicState, { online, state }: Standing): string {
   if (!online) return 'Waiting for the connection';
   switch (topic.phase) {
     case 'refused':
@@ -36,22 +79,21 @@ export function emptyText(topic: TopicState, online: boolean): string {
     case 'errored':
       return 'Interrupted. Joining again';
     default:
-      return 'Waiting for the first price';
+      return state === 'stale' ? 'No price has come yet: the source is silent' : 'Waiting for the first price';
   }
 }
 
 export function startPrices(link: Link): PriceActivity {
-  const market = new Market();
-  const log = new UpstreamLog();
-  const rate = new TickRate();
+  const feed = new PriceFeed();
+  const { market } = feed;
   const tabs = new Map<string, Tab>();
   const tablist = byId('symbols');
   let topic: TopicState = { phase: 'joining' };
   let chosen: string | null = null;
   let interval: Interval = 1;
-  let lastTickAt = 0;
 
   const chart = new PriceChart(byId('price-chart'), byId('readout'), interval);
+  const stand = (): Standing => feed.standing(Date.now(), link.state.phase === 'open');
   const quote = (): Quote | null => (chosen === null ? null : (market.quote(chosen) ?? null));
 
   const choose = (symbol: string, focus: boolean): void => {
@@ -96,24 +138,22 @@ export function startPrices(link: Link): PriceActivity {
   const draw = (): void => {
     drawTabs();
     const shown = quote();
+    const standing = stand();
+    const texts = headline(shown, word(standing));
     byId('price-empty').hidden = shown !== null;
-    say(byId('price-empty-text'), emptyText(topic, link.state.phase === 'open'));
-    if (shown === null) return;
-    const { tick, decimals, direction } = shown;
-    const [base, counter] = splitSymbol(tick.symbol);
+    mark(byId('quote'), 'empty', String(shown === null));
+    say(byId('price-empty-text'), emptyText(topic, standing));
     const last = byId('last-price');
-    if (last.textContent !== price(tick.priceText, decimals)) {
-      say(last, price(tick.priceText, decimals));
-      mark(last, 'direction', String(direction));
-      flash(last, direction);
+    if (last.textContent !== texts.last) {
+      say(last, texts.last);
+      flash(last, shown?.direction ?? 0);
     }
-    drawChange(byId('change'), shown);
-    say(byId('high'), price(tick.highText, decimals));
-    say(byId('low'), price(tick.lowText, decimals));
-    say(byId('volume'), `${compact(tick.volume)} ${base}`);
-    say(byId('turnover'), `${compact(tick.quoteVolume)} ${counter}`.trim());
-    document.title = `${price(tick.priceText, decimals)} ${base}${counter === '' ? '' : `/${counter}`} · moda`;
-    chart.draw();
+    say(byId('change'), texts.change);
+    mark(byId('change'), 'direction', texts.direction);
+    for (const name of ['high', 'low', 'volume', 'turnover'] as const) say(byId(name), texts[name]);
+    if (document.title !== texts.title) document.title = texts.title;
+    if (shown === null) say(byId('readout'), '');
+    else chart.draw();
   };
 
   const drawTabs = (): void => {
@@ -121,28 +161,33 @@ export function startPrices(link: Link): PriceActivity {
       const held = market.quote(symbol);
       if (held === undefined) continue;
       const tab = tabs.get(symbol) ?? addTab(symbol);
-      say(tab.price, price(held.tick.priceText, held.decimals));
-      drawChange(tab.change, held);
+      const texts = headline(held, '');
+      say(tab.price, texts.last);
+      say(tab.change, texts.change);
+      mark(tab.change, 'direction', texts.direction);
     }
     const [first] = market.symbols;
     if (chosen === null && first !== undefined) choose(first, false);
   };
 
   const drawState = (): void => {
-    const online = link.state.phase === 'open';
-    const state = log.current?.state ?? 'waiting';
+    const standing = stand();
+    const shown = word(standing);
     const badge = byId('price-badge');
-    say(badge, online ? state : 'offline');
-    mark(badge, 'state', online ? state : 'offline');
-    say(byId('price-note'), explain(state, log.current?.source ?? '', online));
-    mark(byId('prices'), 'state', online ? state : 'offline');
-    chart.watermark(state === 'simulated' || state === 'stale' ? state.toUpperCase() : '');
-    say(byId('price-empty-text'), emptyText(topic, online));
+    say(badge, shown);
+    mark(badge, 'state', shown);
+    say(byId('price-note'), explain(standing));
+    mark(byId('prices'), 'state', shown);
+    chart.watermark(watermark(standing));
+    draw();
   };
 
   const describeChart = (): void => {
     const shown = quote();
-    if (shown === null) return;
+    if (shown === null) {
+      byId('price-chart').setAttribute('aria-label', 'Price chart, waiting for the first price');
+      return;
+    }
     const candles = shown.candles[interval];
     const span = duration(Date.now() / 1000 - candles.at(0).time);
     const label = `${INTERVAL_LABELS[interval][1]}: ${splitSymbol(shown.symbol).filter(Boolean).join('/')} over the last ${span}`;
@@ -150,27 +195,23 @@ export function startPrices(link: Link): PriceActivity {
   };
 
   const enter = (payload: unknown): void => {
-    const report = readUpstream(payload);
-    if (report === null) return;
-    if (log.enter(report, Date.now()) === 'market') {
-      market.clear();
+    if (feed.report(payload, Date.now()) === 'market') {
       for (const { button } of tabs.values()) button.remove();
       tabs.clear();
       chosen = null;
+      byId('quote').setAttribute('aria-labelledby', 'prices-title');
       chart.show(null, interval);
+      paint(describeChart);
     }
     paint(drawState);
-    paint(draw);
   };
 
   link.join('chart:prices', {}, {
     events: {
       price_tick: (payload) => {
-        const tick = readTick(payload);
-        if (tick === null) return;
-        lastTickAt = Date.now();
-        rate.add(lastTickAt);
-        if (market.apply(tick) !== null) paint(draw);
+        const quiet = word(stand()) === 'silent';
+        if (feed.tick(payload, Date.now()) !== null) paint(draw);
+        if (quiet) paint(drawState);
       },
       upstream: enter,
     },
@@ -198,14 +239,10 @@ export function startPrices(link: Link): PriceActivity {
   let seconds = 0;
   eachSecond(() => {
     seconds += 1;
+    drawState();
     if (seconds % 15 === 3) describeChart();
   });
-  return { log, rate, lastTickAt: () => lastTickAt, symbols: () => market.symbols.length };
-}
-
-function drawChange(element: HTMLElement, quote: Quote): void {
-  say(element, Number.isNaN(quote.change) ? NOTHING : change(quote.change));
-  mark(element, 'direction', String(Math.sign(Math.round(quote.change * 1e4)) || 0));
+  return { feed, standing: stand };
 }
 
 /** A short tint of the price in the direction it moved, by restarting a CSS animation. */
@@ -213,6 +250,6 @@ function flash(element: HTMLElement, direction: -1 | 0 | 1): void {
   if (direction === 0) return;
   for (const running of element.getAnimations()) running.cancel();
   if (matchMedia('(prefers-reduced-motion: reduce)').matches) return;
-  const tint = getComputedStyle(document.documentElement).getPropertyValue(direction > 0 ? '--up' : '--down');
+  const tint = token(direction > 0 ? 'up' : 'down');
   element.animate([{ color: tint }, { color: tint, offset: 0.3 }, {}], { duration: 700, easing: 'ease-out' });
 }

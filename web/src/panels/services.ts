@@ -5,10 +5,12 @@ import type { HealthState, HealthWatch } from '../health';
 import { paint } from '../paint';
 import type { Service } from '../protocol';
 
+/** What repeats the status, a bare Unix time, and the words the panel of the price source has room for. */
+const LEFT_OUT: ReadonlySet<string> = new Set(['state', 'since', 'reason']);
+
 /** Detail as one line: the page shows it, the health document explains it. */
 export function detailLine(service: Service): string {
-  // A state that only repeats the status and a bare Unix time tell a reader nothing.
-  const told = service.detail.filter(([key]) => key !== 'state' && key !== 'since');
+  const told = service.detail.filter(([key]) => !LEFT_OUT.has(key));
   return told.map(([key, value]) => (key === '' ? value : `${key} ${value}`)).join(' · ');
 }
 

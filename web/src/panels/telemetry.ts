@@ -1,8 +1,8 @@
 // `telemetry:metrics`: a card for every metric the gateway sends, known to this page or not. Cards
 // are placed by the catalogue's order when they first appear and never move afterwards.
 
-import { compareMetrics, GROUPS, present } from '../catalogue';
-import { byId, make, mark, say, segments } from '../dom';
+import { compareMetrics, GROUPS, isAlias, present } from '../catalogue';
+import { byId, make, mark, onScheme, say, segments } from '../dom';
 import type { Link, TopicState } from '../link';
 import { eachSecond, paint } from '../paint';
 import { LIMITS, readMetric, type MetricPoint } from '../protocol';
@@ -17,9 +17,11 @@ const RANGES = [
 const DEFAULT_INTERVAL_MS = 2000;
 const GROUP_TONE = { gateway: 'blue', host: 'teal', process: 'violet', other: 'lime' } as const;
 
-/** Metrics drawn elsewhere on the page take their points from here and get no card. */
+/** What else on the page lives of this stream; the metrics in `names` are drawn there and get no card. */
 export interface Elsewhere {
   readonly names: ReadonlySet<string>;
+  /** Called with every point. */
+  note(point: MetricPoint): void;
   take(point: MetricPoint, gapSeconds: number): void;
   draw(range: number): void;
 }
@@ -51,9 +53,9 @@ export function startTelemetry(link: Link, elsewhere: Elsewhere): void {
 
   const place = (name: string): MetricFigure | null => {
     if (figures.size >= LIMITS.metrics) return null;
-    const { title, group, ratio, fromZero } = present(name);
+    const { title, group, ratio, fromZero, whole } = present(name);
     const tones = [GROUP_TONE[group], ...TONES.filter((tone) => tone !== GROUP_TONE[group])];
-    const figure = new MetricFigure({ title, ratio, fromZero, tones, name, height: 104 });
+    const figure = new MetricFigure({ title, ratio, fromZero, whole, tones, name, height: 104 });
     mark(figure.element, 'metric', name);
     mark(figure.element, 'group', GROUPS.includes(group) ? group : 'other');
     if (figures.size === 0) host.replaceChildren();
@@ -80,7 +82,8 @@ export function startTelemetry(link: Link, elsewhere: Elsewhere): void {
     events: {
       metric: (payload) => {
         const point = readMetric(payload);
-        if (point === null) return;
+        if (point === null || isAlias(point.name)) return;
+        elsewhere.note(point);
         if (elsewhere.names.has(point.name)) {
           seenElsewhere.add(point.name);
           elsewhere.take(point, gapSeconds());
@@ -103,6 +106,9 @@ export function startTelemetry(link: Link, elsewhere: Elsewhere): void {
     paint(status);
   });
   eachSecond(status);
+  onScheme(() => {
+    paint(drawAll);
+  });
   segments(byId('ranges'), RANGES, range, (value) => {
     range = value;
     paint(drawAll);

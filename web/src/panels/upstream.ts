@@ -2,18 +2,17 @@
 // it, and the changes it went through while this page watched.
 
 import { byId, make, mark, say } from '../dom';
+import type { PriceFeed } from '../feed';
 import { clock, duration, NOTHING, withScale } from '../format';
 import type { HealthWatch } from '../health';
 import type { Service } from '../protocol';
 import { eachSecond } from '../paint';
-import type { TickRate, UpstreamLog } from '../upstream';
+import { word, type Standing } from '../upstream';
 
 /** What the prices panel knows and this one shows. */
 export interface PriceActivity {
-  readonly log: UpstreamLog;
-  readonly rate: TickRate;
-  readonly lastTickAt: () => number;
-  readonly symbols: () => number;
+  readonly feed: PriceFeed;
+  readonly standing: () => Standing;
 }
 
 /** The service that feeds the prices, by what gateways call it. */
@@ -24,7 +23,15 @@ export function priceService(services: readonly Service[]): Service | null {
 /** What the health document says of the price source and this panel shows from its own knowledge. */
 const TOLD_ALREADY: ReadonlySet<string> = new Set(['state', 'since', 'symbols', 'last tick age']);
 
-export function startUpstream(activity: PriceActivity, health: HealthWatch): void {
+/** How long ago `at` was, in words. */
+export function ago(at: number | null, now: number): string {
+  if (at === null) return NOTHING;
+  return now - at < 1500 ? 'just now' : `${duration((now - at) / 1000)} ago`;
+}
+
+const LABELS: Readonly<Record<string, string>> = { url: 'Address', silent: 'Silent symbols' };
+
+export function startUpstream({ feed, standing }: PriceActivity, health: HealthWatch): void {
   const tag = byId('upstream-state');
   const list = byId('upstream-facts');
   const history = byId('upstream-history');
@@ -53,28 +60,28 @@ export function startUpstream(activity: PriceActivity, health: HealthWatch): voi
 
   eachSecond(() => {
     const now = Date.now();
-    const era = activity.log.current;
-    const last = activity.lastTickAt();
-    say(tag, era?.state ?? 'waiting');
-    mark(tag, 'state', era?.state ?? 'waiting');
-    const { state } = health;
-    const service = state.kind === 'known' ? priceService(state.health.services) : null;
+    const era = feed.log.current;
+    const shown = word(standing());
+    say(tag, shown);
+    mark(tag, 'state', shown);
+    const known = health.state;
+    const service = known.kind === 'known' ? priceService(known.health.services) : null;
     drawFacts([
       ['For', era === null ? NOTHING : duration(Math.max(0, now - era.since) / 1000)],
-      ['Last price', last === 0 ? NOTHING : now - last < 1500 ? 'just now' : `${duration((now - last) / 1000)} ago`],
-      ['Ticks', withScale(activity.rate.perSecond(now), { factor: 1, suffix: '/s' })],
-      ['Symbols', String(activity.symbols())],
+      ['Last price', ago(feed.lastTickAt, now)],
+      ['Ticks', withScale(feed.rate.perSecond(now), { factor: 1, suffix: '/s' })],
+      ['Symbols', feed.market.symbols.length === 0 ? NOTHING : String(feed.market.symbols.length)],
       ...(service?.detail ?? [])
-        .filter(([key]) => key !== '' && !TOLD_ALREADY.has(key))
+        .filter(([key, value]) => key !== '' && !TOLD_ALREADY.has(key) && !(key === 'replacing' && value === 'no'))
         .slice(0, 5)
-        .map(([key, value]) => [key.charAt(0).toUpperCase() + key.slice(1), value] as const),
+        .map(([key, value]) => [LABELS[key] ?? key.charAt(0).toUpperCase() + key.slice(1), value] as const),
     ]);
-    if (activity.log.eras !== drawnEras) {
-      drawnEras = activity.log.eras;
+    if (feed.log.eras !== drawnEras) {
+      drawnEras = feed.log.eras;
       history.replaceChildren(
-        ...activity.log.eras.map(({ state: word, since, reason }) => {
-          const name = make('span', reason === '' ? { class: 'tag' } : { class: 'tag', title: reason }, word);
-          mark(name, 'state', word);
+        ...feed.log.eras.map(({ state, since, reason }) => {
+          const name = make('span', reason === '' ? { class: 'tag' } : { class: 'tag', title: reason }, state);
+          mark(name, 'state', state);
           return make('li', {}, make('time', { datetime: new Date(since).toISOString() }, clock(since / 1000)), name);
         }),
       );

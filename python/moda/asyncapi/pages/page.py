@@ -58,10 +58,10 @@ class _Page:
                 name="viewport",
                 content="width=device-width, initial-scale=1, viewport-fit=cover",
             ),
-            tag("meta", name="color-scheme", content="dark"),
-            tag("meta", name="theme-color", content="#0a0d13"),
+            tag("meta", name="color-scheme", content="dark light"),
             tag("title", f"{info['title']} · AsyncAPI"),
             tag("link", rel="icon", type="image/svg+xml", href=self.links.asset["mark.svg"]),
+            tag("link", rel="stylesheet", href=self.links.asset["palette.css"]),
             tag("link", rel="stylesheet", href=self.links.asset["asyncapi.css"]),
             tag("script", src=self.links.asset["asyncapi.js"], defer=True),
         )
