@@ -7,7 +7,7 @@ A caller catches by branch, a peer is told by number. The tree:
     │   └── DocumentError       an AsyncAPI document is wrong, and where (moda.asyncapi)
     ├── Reject                  a channel refuses a join; becomes an error reply, the socket stays
     ├── Refuse                  a connect hook refuses a connection; becomes an HTTP status before the upgrade
-    ├── ReplyError              a reply cannot be sent: the message had no ref
+    ├── ReplyError              a reply cannot be sent: the message had no ref, or none is being handled
     ├── NotJoinedError          a channel pushes, replies or stops before its join is decided
     └── ReturnError             a handler returned something that is not a legal outcome
 
@@ -62,7 +62,7 @@ class Refuse(ModaError):
 
 
 class ReplyError(ModaError):
-    """A deferred reply was asked for a message that carried no ref: nobody waits for it."""
+    """A reply was asked for a message that carried no ref, or while no message is being handled."""
 
 
 class NotJoinedError(ModaError):

@@ -14,7 +14,7 @@ from moda.wire.crashes import Crashes, deliberate
 log = structlog.get_logger("moda.test")
 
 
-def test_of_crashes_alike_one_a_second_has_its_traceback_and_all_have_a_line():
+def test_of_crashes_alike_one_a_second_has_its_traceback_and_others_have_a_line():
     now = 100.0
     of = Crashes(lambda: now)
     with capture_logs() as logs:
@@ -31,6 +31,18 @@ def test_of_crashes_alike_one_a_second_has_its_traceback_and_all_have_a_line():
     assert [line.get("repeated") for line in logs] == [None] * 6 + [2, None]
     assert logs[0]["topic"] == logs[1]["topic"] == "room:a"
     assert {line["log_level"] for line in logs} == {"error"}
+
+
+def test_of_many_crashes_alike_most_are_only_counted():
+    now = 100.0
+    of = Crashes(lambda: now)
+    with capture_logs() as logs:
+        for _ in range(1000):
+            of.log(log, "channel.failed", str, ValueError())
+        now += module.SECONDS
+        of.log(log, "channel.failed", str, ValueError())
+    assert len(logs) == 1 + module.LINES + 1
+    assert logs[-1]["repeated"] == 999
 
 
 def test_exception_classes_made_without_end_are_not_remembered_without_end(monkeypatch):

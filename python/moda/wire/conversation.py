@@ -124,7 +124,9 @@ class Conversation:
                 response = orjson.dumps({"reason": "rate limited", "limit": limit})
                 self._core.reply(self.sub, ref, "error", response, False)
             return
-        size = len(event) + len(payload) + (0 if ref is None else len(ref))
+        size = len(event) + len(payload)
+        if ref is not None:
+            size += len(ref)
         if not self._put(event, payload, binary, ref, size):
             self._hub.busy += 1
             if ref is not None:

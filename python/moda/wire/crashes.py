@@ -18,6 +18,9 @@ __all__ = ["Crashes", "crashes", "deliberate"]
 SECONDS: Final = 1.0
 """A traceback of the same kind of crash is written once in so long."""
 
+LINES: Final = 20
+"""Lines of the same kind of crash in that time; more are only counted."""
+
 MAX_KINDS: Final = 1000
 """Kinds of crash remembered. Classes are few; exception classes could be made without end."""
 
@@ -43,10 +46,10 @@ def deliberate(error: BaseException) -> bool:
 
 
 class Crashes:
-    """Logs crashes: every one a line, and once a second its traceback.
+    """Logs crashes: of each kind one traceback and :data:`LINES` lines a second, then their number.
 
-    A client may crash a channel as often as it can join it, and a traceback is twenty times its
-    line: one client that did so wrote 0.6 MB a second. A kind is the class, the line's name and the
+    A client may crash a channel as often as it can join it: one that did so wrote 0.6 MB of
+    tracebacks a second, and its lines alone would be 0.2. A kind is the class, the line's name and the
     exception's class, so that a frequent crash does not hide a rare one.
     """
 
@@ -61,6 +64,8 @@ class Crashes:
         until, unsaid = self._kinds.get(kind, (now, 0))
         if now < until:
             self._kinds[kind] = (until, unsaid + 1)
+            if unsaid >= LINES:
+                return
             said = "".join(traceback.format_exception_only(error)).strip()
             log.error(event, error=said[:LONGEST], traceback="once a second", **about)
             return
