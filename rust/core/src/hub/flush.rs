@@ -207,7 +207,7 @@ impl<S> Hub<S> {
                 }
             }
         }
-        self.trim_newest(run.topic);
+        self.keep_missed(&run);
         self.forget_if_idle(run.topic);
     }
 
