@@ -46,7 +46,7 @@ use slotmap::SlotMap;
 pub use batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
 pub use history::{History, Kept, Limits as HistoryLimits, Recovery, MESSAGE_BYTES};
 pub use keeping::TOPIC_BYTES;
-pub use outbox::Outbox;
+pub use outbox::{Discarded, Outbox};
 pub use publish::Publish;
 pub use send::{ms_since_data, send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
@@ -174,6 +174,7 @@ pub struct Hub<S> {
     /// For transports: what a socket did not take, or whatever the outbox holds when asked for.
     writes: VecDeque<(ConnKey, Option<Vec<u8>>)>,
     actions: VecDeque<Action>,
+    discarded: Discarded,
     scratch: Vec<u8>,
     /// Scratch of `collect`: runs that one connection is to be given, and through which place.
     due: Vec<(u64, SubKey)>,
@@ -204,6 +205,7 @@ impl<S> Hub<S> {
             slow: Vec::new(),
             writes: VecDeque::new(),
             actions: VecDeque::new(),
+            discarded: Discarded::default(),
             scratch: Vec::new(),
             due: Vec::new(),
             now_ms: 0,
@@ -254,9 +256,9 @@ impl<S> Hub<S> {
     /// to its descriptor.
     pub fn remove(&mut self, key: ConnKey) -> Vec<S> {
         let ended = self.drop_subs(key);
-        if let Some(conn) = self.conns.remove(key) {
+        if let Some(mut conn) = self.conns.remove(key) {
             self.stats.closed += 1;
-            self.stats.outbox_bytes -= conn.outbox.bytes();
+            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             if let Some(id) = conn.id {
                 if let Some(keys) = self.by_id.get_mut(&id) {
                     keys.retain(|k| *k != key);
@@ -397,6 +399,7 @@ mod tests {
         assert!(hub.by_id.is_empty() && hub.by_name.is_empty() && hub.lanes.is_empty());
         assert!(hub.subs.is_empty() && hub.topics.is_empty() && hub.conns.is_empty());
         assert!(hub.log.is_empty() && hub.dirty.is_empty() && hub.slow.is_empty());
+        assert!(hub.discarded.is_empty());
         assert_eq!(hub.stats.outbox_bytes, 0);
     }
 }

@@ -321,7 +321,7 @@ impl<S> Hub<S> {
         self.forget_lags(key);
         if let Some(conn) = self.conns.get_mut(key) {
             conn.phase = Phase::Slow;
-            self.stats.outbox_bytes -= conn.outbox.clear();
+            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             self.stats.slow_closed += 1;
             self.slow.push(key);
         }
