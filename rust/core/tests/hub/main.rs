@@ -8,6 +8,7 @@ mod latest;
 mod life;
 mod oracle;
 mod order;
+mod pair;
 mod properties;
 mod sending;
 mod slices;
