@@ -105,15 +105,10 @@ impl History {
         let offset = self.next;
         self.next += 1;
         if self.limits.size > 0 {
-            // Most topics say one thing over and over: its name is kept once.
-            let event = match self.ring.back() {
-                Some(before) if *before.event == *event => before.event.clone(),
-                _ => event.into(),
-            };
             let kept = Kept {
                 offset,
                 at_ms: now_ms,
-                event,
+                event: event.into(),
                 payload: payload.into(),
                 binary,
             };
