@@ -1,9 +1,10 @@
 """A slow and obvious twin of the engine's hub and conversation, for Rust to be compared with.
 
 One Phoenix server in plain dictionaries: what every client is owed is appended to its list at the
-moment it is said. No runs, slices, outboxes or sockets. It has its own codec (``oracle.py``) and the
-rules of Phoenix 1.8 as ``docs/wire.md`` tells them; where a join is slow it keeps to the engine's
-documented answer, since there the reference blocks the socket.
+moment it is said, what is kept of a topic to that topic's. No runs, slices, outboxes or sockets.
+It has its own codec (``oracle.py``) and the rules of Phoenix 1.8 as ``docs/wire.md`` tells them;
+where a join is slow it keeps to the engine's documented answer, since there the reference blocks
+the socket.
 
 Heartbeat answers and pongs are listed apart (``Client.aside``): they may overtake broadcasts, and
 nothing else may.
@@ -22,6 +23,9 @@ Frame = tuple[int, bytes]
 
 Outcome = Literal["sent", "ended", "unencodable"]
 
+MESSAGE_BYTES, TOPIC_BYTES = 128, 1024
+"""What a kept message costs beside its event and payload, and a topic beside its name."""
+
 UNMATCHED = b'{"reason":"unmatched topic"}'
 
 
@@ -32,6 +36,8 @@ class Route:
     prefix: str
     stream: bool = False
     intercept: frozenset[str] = frozenset()
+    keeps: int = 0
+    """How many of a topic's messages are kept as its history."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,8 +82,17 @@ class Asked:
 class OracleHub:
     """All clients of one mount. ``ended`` and ``complaints`` tell what the driver did not ask for."""
 
-    def __init__(self, routes: list[Route], max_channels: int, max_message: int) -> None:
+    def __init__(
+        self,
+        routes: list[Route],
+        max_channels: int,
+        max_message: int,
+        history_bytes: int = 64 << 20,
+    ) -> None:
         self.routes = routes
+        self.history_bytes = history_bytes
+        self.kept: dict[str, list[tuple[str, bytes, bool]]] = {}
+        """Event, payload and whether it is binary; the topic published to longest ago stands first."""
         self.max_channels = max_channels
         self.max_message = max_message
         self.clients: list[Client] = []
@@ -305,6 +320,7 @@ class OracleHub:
         self, topic: str, event: str, payload: bytes, binary: bool, exclude: Channel | None
     ) -> list[Channel]:
         """Returns the channels that intercept the event."""
+        self._keep(topic, event, payload, binary)
         intercepting: list[Channel] = []
         for client in self.clients:
             channel = client.channels.get(topic)
@@ -318,6 +334,27 @@ class OracleHub:
             elif not client.v1:
                 client.said.append((BINARY, oracle.binary_broadcast(topic, event, payload)))
         return intercepting
+
+    def _keep(self, topic: str, event: str, payload: bytes, binary: bool) -> None:
+        route = next((r for r in self.routes if topic.startswith(r.prefix)), None)
+        if route is None or not route.keeps:
+            return
+        kept = [*self.kept.pop(topic, []), (event, payload, binary)]
+        self.kept[topic] = kept[-route.keeps :]
+        while self.cost() > self.history_bytes:
+            oldest = next(iter(self.kept))
+            del self.kept[oldest][0]
+            if not self.kept[oldest]:
+                del self.kept[oldest]
+
+    def cost(self) -> int:
+        """Bytes of all that is kept."""
+        return sum(
+            TOPIC_BYTES
+            + len(topic.encode())
+            + sum(MESSAGE_BYTES + len(event.encode()) + len(data) for event, data, _ in kept)
+            for topic, kept in self.kept.items()
+        )
 
     def close(self, client: Client, code: int, reason: str) -> None:
         if client.open:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from moda.channel import Channel, Connect, JoinRequest, Socket, Stream
 from moda.errors import ConfigurationError, ModaError, Refuse, Reject
-from moda.message import History, Raw, Reply, ServiceStatus, Stop
+from moda.message import History, Kept, Position, Raw, Reply, ServiceStatus, Stop
 
 if TYPE_CHECKING:
     from moda.app.gateway import Gateway
@@ -34,7 +34,9 @@ __all__ = [
     "Gateway",
     "History",
     "JoinRequest",
+    "Kept",
     "ModaError",
+    "Position",
     "Raw",
     "Refuse",
     "Reject",

@@ -16,6 +16,10 @@ class Hub:
     ``epoch`` names this life of all offsets. ``outbox_bytes`` may wait for one connection whose
     topic delivers ``every`` (1 MiB); over it the connection is closed with 1013. ``log_bytes`` may be
     published before the loop's turn ends (64 MiB); over it a publish serves its subscribers itself.
+    It also bounds what is kept of all ``latest`` topics for those who lag behind; over it those who
+    need the most are closed with 1013. ``history_bytes`` may be kept of all topics together (256 MiB,
+    counting 128 bytes per message and 1 KiB per topic beside names and payloads); over it the topics
+    published to longest ago give their oldest messages.
     ``slice_us`` is how long one slice of fan-out keeps the loop. ``close_grace_ms`` is how long a
     client may take to answer a close before it is cut.
     """
@@ -26,6 +30,7 @@ class Hub:
         epoch: int,
         outbox_bytes: int = ...,
         log_bytes: int = ...,
+        history_bytes: int = ...,
         slice_us: int = 2000,
         close_grace_ms: int = 5000,
     ) -> Hub: ...
@@ -57,7 +62,7 @@ class Hub:
         intercept: Sequence[str] = ...,
     ) -> int:
         """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise);
-        ``history_bytes`` bounds one topic's ring (16 MiB)."""
+        ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
         """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""
 
@@ -89,7 +94,8 @@ class Hub:
 
     def join_ok(self, sub: int, response: bytes, binary: bool) -> bool:
         """Accepts a join. ValueError when a binary response does not fit its frame."""
-    def reseat(self, sub: int, address: str) -> bool: ...
+    def reseat(self, sub: int, address: str) -> bool:
+        """Moves a join under way to a lane; False when it is gone or served already."""
     def join_error(self, sub: int, response: bytes) -> bool: ...
     def reply(
         self, sub: int, reference: str | None, status: str, response: bytes, binary: bool
@@ -120,24 +126,30 @@ class Hub:
     # -- questions
 
     def connections(self) -> int: ...
-    def subscribers(self, topic: str) -> int: ...
+    def subscribers(self, topic: str) -> int:
+        """How many are subscribed to a topic, in whatever lane of it they sit."""
+    def seated(self, address: str) -> int:
+        """How many sit in one lane; a topic's own name is its default lane."""
     def pending(self) -> bool:
         """Whether anything is queued that a flush would send."""
     def position(self, topic: str) -> tuple[int, int] | None:
-        """(epoch, offset) of a topic with history."""
+        """(epoch, newest offset) of a topic with history, None without. Whether somebody published to
+        it or not."""
     def recover(
         self, topic: str, epoch: int, offset: int
     ) -> list[tuple[int, str, bytes, bool]] | None:
         """What was published after an offset, as (offset, event, payload, binary); None is a gap."""
+    def history(self, topic: str) -> list[tuple[int, str, bytes, bool]]:
+        """Everything that is kept of a topic, oldest first; empty without history."""
     def stats(self) -> dict[str, Any]:
         """Totals since the start unless said otherwise.
 
-        Now: connections, channels, topics, outbox_bytes. Totals: opened, closed, messages_in,
-        bytes_in, messages_out, bytes_out, published, deliveries, sends, short_sends, slow_closed,
-        conflated, dropped, unencodable, joins, joins_refused, leaves, heartbeats, stale, unmatched,
-        to_stream, oversized. By label: undecodable, violations (reason), closes (code). Histogram of seconds
-        from publish to last send: fanout_bounds, fanout_buckets (each on its own), fanout_sum,
-        fanout_count.
+        Now: connections, channels, topics, outbox_bytes, history_bytes, latest_bytes. Totals:
+        opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
+        sends, short_sends, slow_closed, conflated, dropped, unencodable, history_shed, joins,
+        joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized. By label:
+        undecodable, violations (reason), closes (code). Histogram of seconds from publish to last
+        send: fanout_bounds, fanout_buckets (each on its own), fanout_sum, fanout_count.
         """
 
 # The codecs as functions; refs and topics are JSON text, payloads JSON bytes. ValueError carries the

@@ -212,8 +212,9 @@ class JoinRequest:
     def seat(self, address: str) -> None:
         """Puts this subscriber, once accepted, into a lane: a fan-out of its own behind the topic.
 
-        ``broadcast(address, ...)`` and ``subscribers(address)`` reach it; its frames carry the
-        topic. No client can name a lane as long as ``address`` matches no declared pattern.
+        ``broadcast(address, ...)`` reaches it and ``seated(address)`` counts it; its frames carry the
+        topic, and ``subscribers(topic)`` counts the subscribers of all lanes. No client can name a
+        lane as long as ``address`` matches no declared pattern.
         """
         self.address = address
 

@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from moda._core import Hub as Core
-from moda.message import Raw
+from moda.message import Kept, Position, Raw
 
 log = structlog.get_logger("moda.hub")
 
@@ -93,6 +93,7 @@ class Hub:
         *,
         outbox_bytes: int = 1 << 20,
         log_bytes: int = 64 << 20,
+        history_bytes: int = 256 << 20,
         close_grace_seconds: float = 5.0,
     ) -> None:
         self.core = Core(
@@ -100,6 +101,7 @@ class Hub:
             epoch=time.time_ns() // 1000,
             outbox_bytes=outbox_bytes,
             log_bytes=log_bytes,
+            history_bytes=history_bytes,
             close_grace_ms=int(close_grace_seconds * 1000),
         )
         self._listeners: dict[str, list[Listener]] = {}
@@ -208,8 +210,34 @@ class Hub:
             await asyncio.wait(self._errands)
 
     def subscribers(self, topic: str) -> int:
-        """How many channels are joined to a topic on this node."""
+        """How many channels are joined to a topic on this node, in whatever lane of it."""
         return self.core.subscribers(topic)
+
+    def seated(self, address: str) -> int:
+        """How many channels sit in one lane; a topic's own name is the lane of all who chose none."""
+        return self.core.seated(address)
+
+    def position(self, topic: str) -> Position | None:
+        """Where a topic's history stands now; None when it keeps none."""
+        here = self.core.position(topic)
+        return None if here is None else Position(*here)
+
+    def history(self, topic: str, since: tuple[int, int] | None = None) -> list[Kept] | None:
+        """What is kept of a topic, or what came after ``since``; None when some of that is gone."""
+        if since is None:
+            kept = self.core.history(topic)
+        else:
+            epoch, offset = since
+            if not 0 <= epoch < 1 << 64 or not 0 <= offset < 1 << 64:
+                return None  # no position of ours: clients send anything
+            missed = self.core.recover(topic, epoch, offset)
+            if missed is None:
+                return None
+            kept = missed
+        return [
+            Kept(offset, event, payload if binary else orjson.loads(payload))
+            for offset, event, payload, binary in kept
+        ]
 
     def connections(self) -> int:
         """How many connections are open."""

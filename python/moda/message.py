@@ -7,7 +7,7 @@ knows a wire format; the hub turns these into frames, once per codec.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Ref = str
 """A message's ref as the client sent it: opaque JSON text (``'"5"'``). Keep it, hand it back, never look inside."""
@@ -54,6 +54,26 @@ class History:
 
     size: int
     ttl: float = 300.0
+
+
+class Position(NamedTuple):
+    """A place in a topic's history: the messages up to ``offset`` of that ``epoch``.
+
+    Offsets count a topic's messages, one by one; an epoch is one life of the gateway, so positions
+    of different epochs have nothing to do with each other.
+    """
+
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One message of a topic's history. ``payload`` is the decoded JSON value, or bytes of a binary frame."""
+
+    offset: int
+    event: str
+    payload: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from moda import (
     ConfigurationError,
     Gateway,
     History,
+    Kept,
+    Position,
+    Raw,
     Refuse,
     Reply,
     ServiceStatus,
@@ -125,15 +128,63 @@ class TestChannel:
         gateway.build()
         for n in range(3):
             gateway.broadcast("news", "tick", {"n": n})
-        position = gateway.hub.core.position("news")
-        assert position is not None
-        epoch, offset = position
-        assert offset == 3
-        assert gateway.hub.core.recover("news", epoch, 1) == [
-            (2, "tick", b'{"n":1}', False),
-            (3, "tick", b'{"n":2}', False),
-        ]
-        assert gateway.hub.core.recover("news", epoch, 0) is None
+        gateway.broadcast("news", "raw", Raw(b'[3, "\xc3\xbc"]'))
+        epoch, offset = here = gateway.position("news")
+        assert offset == 4
+        kept = [Kept(3, "tick", {"n": 2}), Kept(4, "raw", [3, "ü"])]
+        assert gateway.history("news") == kept
+        assert gateway.history("news", Position(epoch, 2)) == kept
+        assert gateway.history("news", since=[epoch, 3]) == kept[1:]
+        assert gateway.history("news", here) == []
+        gateway.broadcast("news", "bytes", b"\x00")
+        assert gateway.history("news", here) == [Kept(5, "bytes", b"\x00")]
+
+    @pytest.mark.parametrize("since", [(0, 1), (1, -1), (-1, 0), (1 << 64, 0), (0, 1 << 70)])
+    async def test_a_position_that_is_none_of_the_topics_is_a_gap(self, gateway, since):
+        gateway.channel("news", history=History(size=2, ttl=60))(Stream)
+        gateway.channel("room")(Channel)
+        gateway.build()
+        gateway.broadcast("news", "tick", {})
+        assert gateway.history("news", since) is None
+        assert gateway.history("news", (gateway.position("news").epoch, 2)) is None
+        assert gateway.history("room", since) is None
+
+    async def test_a_topic_without_history_has_no_position_and_nothing_kept(self, gateway):
+        gateway.channel("room")(Channel)
+        gateway.build()
+        gateway.broadcast("room", "said", {})
+        assert gateway.position("room") is None
+        assert gateway.history("room") == []
+
+    async def test_history_is_asked_for_on_the_loops_thread_alone(self, gateway):
+        gateway.channel("news", history=History(size=2, ttl=60))(Stream)
+        await gateway.start()
+        for ask in (gateway.history, gateway.position):
+            with pytest.raises(RuntimeError, match="a thread that is not the loop's"):
+                await asyncio.to_thread(ask, "news")
+        await gateway.stop()
+
+    async def test_a_cap_counts_the_subscribers_of_every_lane(self, gateway, serve, connect):
+        @gateway.channel("ticks", max_subscribers=2)
+        class Ticks(Stream):
+            async def join(self, request):
+                if lane := request.payload.get("lane"):
+                    request.seat(f"ticks\0{lane}")
+
+        running = await serve(gateway)
+        clients = [await connect(running) for _ in range(3)]
+        await clients[0].ask("1", "1", "ticks", "phx_join", {"lane": 1})
+        await clients[1].ask("1", "1", "ticks", "phx_join", {"lane": 2})
+        assert gateway.subscribers("ticks") == 2
+        assert gateway.seated("ticks") == 0
+        assert gateway.seated("ticks\0001") == 1
+        for lane in (0, 1, 3):
+            answer = await clients[2].ask("1", "1", "ticks", "phx_join", {"lane": lane})
+            assert answer["response"] == {"reason": "too many subscribers", "limit": 2}
+        await clients[0].ask("1", "2", "ticks", "phx_leave", {})
+        answer = await clients[2].ask("1", "2", "ticks", "phx_join", {"lane": 0})
+        assert answer["status"] == "ok"
+        assert (gateway.subscribers("ticks"), gateway.seated("ticks")) == (2, 1)
 
     async def test_a_topic_with_a_cap_refuses_the_next_subscriber(self, gateway, serve, connect):
         gateway.channel("room", max_subscribers=1)(Channel)

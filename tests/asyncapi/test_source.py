@@ -174,6 +174,11 @@ def test_a_key_given_twice_is_refused_and_named(text: str) -> None:
     assert 'the key "a" is given twice in one object' in failure(text)
 
 
+def test_among_very_many_keys_the_one_given_twice_is_found_as_fast_as_they_are_read() -> None:
+    keys = ",".join(f'"{n}":0' for n in range(300_000))
+    assert 'the key "299999" is given twice in one object' in failure(f'{{{keys},"299999":1}}')
+
+
 @pytest.mark.parametrize(
     "text", ["a: !!python/object:os.system {}", "a: !custom x", "a: !!binary aGk=", "!!omap [a: 1]"]
 )

@@ -86,9 +86,20 @@ class Driver:
     """
 
     def __init__(
-        self, *, slice_us: int = 0, log_bytes: int = 64 << 20, outbox_bytes: int = 64 << 20
+        self,
+        *,
+        slice_us: int = 0,
+        log_bytes: int = 64 << 20,
+        outbox_bytes: int = 64 << 20,
+        history_bytes: int = 64 << 20,
     ):
-        self.hub = Hub(epoch=7, slice_us=slice_us, log_bytes=log_bytes, outbox_bytes=outbox_bytes)
+        self.hub = Hub(
+            epoch=7,
+            slice_us=slice_us,
+            log_bytes=log_bytes,
+            outbox_bytes=outbox_bytes,
+            history_bytes=history_bytes,
+        )
         self.streams: set[int] = set()
         self.make: Callable[[Driver, int], Handle] = Handle
         self.asked: list[Asked] = []

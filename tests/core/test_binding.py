@@ -305,7 +305,8 @@ def test_history_tells_what_was_missed_or_that_it_cannot() -> None:
     mount = driver.hub.mount(max_channels=1, max_message=100, idle_ms=0)
     number = driver.hub.route(stream=True, delivery="every", history_size=2, history_ttl_ms=60_000)
     driver.hub.expose(mount, "log:*", number)
-    assert driver.hub.position("log:1") is None
+    assert driver.hub.position("log:1") == (7, 0), "nobody was there, and it would be kept"
+    assert driver.hub.position("elsewhere") is None
     for n in range(3):
         driver.hub.publish("log:1", "line", b"%d" % n)
     driver.hub.publish("log:1", "raw", b"\x00", True)
@@ -317,7 +318,28 @@ def test_history_tells_what_was_missed_or_that_it_cannot() -> None:
     assert driver.hub.recover("log:1", 7, 4) == []
     assert driver.hub.recover("log:1", 7, 1) is None
     assert driver.hub.recover("log:1", 8, 4) is None
-    assert driver.hub.recover("log:2", 7, 0) is None
+    assert driver.hub.history("log:1") == driver.hub.recover("log:1", 7, 2)
+    assert driver.hub.recover("log:2", 7, 0) == []
+    assert driver.hub.recover("log:2", 7, 1) is None
+    assert driver.hub.recover("elsewhere", 7, 0) is None
+    assert driver.hub.history("elsewhere") == []
+
+
+def test_a_position_of_a_topic_that_is_forgotten_is_good_until_it_is_published_to_again() -> None:
+    # Room for one topic's history and not for two.
+    driver = Driver(history_bytes=1500)
+    mount = driver.hub.mount(max_channels=1, max_message=100, idle_ms=0)
+    number = driver.hub.route(stream=True, delivery="every", history_size=9, history_ttl_ms=60_000)
+    driver.hub.expose(mount, "log:*", number)
+    driver.hub.publish("log:1", "line", b"1")
+    seen = driver.hub.position("log:1")
+    assert seen == (7, 1)
+    driver.hub.publish("log:2", "line", b"2")
+    assert driver.hub.history("log:1") == []
+    assert driver.hub.stats()["history_shed"] == 1
+    assert driver.hub.recover("log:1", *seen) == []
+    driver.hub.publish("log:1", "line", b"3")
+    assert driver.hub.recover("log:1", *seen) == [(2, "line", b"3", False)]
 
 
 def test_connections_of_a_socket_id_are_closed_together() -> None:
@@ -346,11 +368,13 @@ def test_a_drain_closes_some_at_a_time_until_none_is_left() -> None:
     assert rooms.hub.connections() == 5, "until their transports are gone"
 
 
-def test_a_hub_without_connections_is_collected_with_what_holds_it() -> None:
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_hub_is_collected_with_what_holds_it_though_channels_are_joined(lost: bool) -> None:
     rooms = Rooms()
     gone: list[bool] = []
     weakref.finalize(rooms, gone.append, True)
-    rooms.hub.lost(rooms.conn)
+    if lost:
+        rooms.hub.lost(rooms.conn)
     rooms.asked.clear()
     del rooms
     gc.collect()

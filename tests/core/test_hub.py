@@ -2,7 +2,8 @@
 
 Both are told the same: frames of clients, decisions of a driver, broadcasts, losses. The engine's
 bytes go through transports that stall now and then and leave in slices. In the end every client has
-what the oracle owes it, in that order, and the driver was asked the same questions.
+what the oracle owes it, in that order, and the driver was asked the same questions. What is kept
+as history is the same at any moment.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ ROUTES = [
     Route("room:"),
     Route("news:", stream=True),
     Route("guarded:", intercept=frozenset({"secret"})),
+    Route("log:", stream=True, keeps=3),
 ]
-TOPICS = ["room:1", "room:2", "room:é", "news:1", "guarded:1"]
+TOPICS = ["room:1", "room:2", "room:é", "news:1", "guarded:1", "log:1", "log:é"]
 CAP = 3
 MAX_MESSAGE = 500
 
@@ -44,7 +46,13 @@ STEPS: dict[str, tuple[int, tuple[st.SearchStrategy[Any], ...]]] = {
     "join_ok": (12, (some, data, yes_or_no)),
     "publish": (
         12,
-        (named, st.sampled_from(["shout", "secret"]), data, yes_or_no, st.none() | some),
+        (
+            named | st.sampled_from(["log:1", "log:2", "log:é"]),
+            st.sampled_from(["shout", "secret"]),
+            data,
+            yes_or_no,
+            st.none() | some,
+        ),
     ),
     "slice": (12, ()),
     "reply": (4, (some, st.none() | refs, st.sampled_from(["ok", "é"]), data, yes_or_no)),
@@ -82,19 +90,23 @@ def json_or(payload: bytes, binary: bool) -> bytes:
 class Pair:
     """The engine and the oracle, side by side."""
 
-    def __init__(self, log_bytes: int) -> None:
-        self.driver = Driver(log_bytes=log_bytes)
+    def __init__(self, log_bytes: int, history_bytes: int) -> None:
+        self.driver = Driver(log_bytes=log_bytes, history_bytes=history_bytes)
         hub = self.hub = self.driver.hub
         mount = hub.mount(max_channels=CAP, max_message=MAX_MESSAGE, idle_ms=0)
         for route in ROUTES:
             number = hub.route(
-                stream=route.stream, delivery="every", intercept=sorted(route.intercept)
+                stream=route.stream,
+                delivery="every",
+                intercept=sorted(route.intercept),
+                history_size=route.keeps,
+                history_ttl_ms=1 << 40,
             )
             hub.expose(mount, route.prefix + "*", number)
             if route.stream:
                 self.driver.streams.add(number)
         self.mount = mount
-        self.oracle = OracleHub(ROUTES, CAP, MAX_MESSAGE)
+        self.oracle = OracleHub(ROUTES, CAP, MAX_MESSAGE, history_bytes)
         self.clients: list[tuple[int, Transport, Client]] = []
         self.channels: list[tuple[Handle, Channel]] = []
         for pick, v1 in enumerate([False, False, True]):
@@ -229,6 +241,7 @@ class Pair:
         asked = self.hub.publish(topic, event, body, binary, None, sub) or []
         handles = [handle for handle, channel in self.channels if channel in expected]
         assert sorted(handle.sub for handle in asked) == sorted(handle.sub for handle in handles)
+        self.same_history(topic)
 
     def close(self, pick: int) -> None:
         conn, _, client = self.client(pick)
@@ -256,6 +269,19 @@ class Pair:
         self.driver.slice()
 
     # -- comparisons
+
+    def same_history(self, topic: str) -> None:
+        kept = self.hub.history(topic)
+        assert [message[1:] for message in kept] == self.oracle.kept.get(topic, [])
+        if kept:
+            first, last = kept[0][0], kept[-1][0]
+            assert [offset for offset, *_ in kept] == list(range(first, last + 1))
+            assert self.hub.position(topic) == (7, last)
+            assert self.hub.recover(topic, 7, first - 1) == kept
+            assert self.hub.recover(topic, 7, last) == []
+            if first > 1:
+                assert self.hub.recover(topic, 7, first - 2) is None
+        assert self.hub.stats()["history_bytes"] == self.oracle.cost()
 
     def same_ends(self) -> None:
         pairs = {id(handle): channel for handle, channel in self.channels}
@@ -290,6 +316,8 @@ class Pair:
             assert aside == owed_aside
         self.same_ends()
         self.same_complaints()
+        for topic in [*TOPICS, "log:2"]:
+            self.same_history(topic)
         stats = self.hub.stats()
         assert stats["outbox_bytes"] == 0
         assert stats["channels"] == sum(len(client.channels) for client in self.oracle.clients)
@@ -297,15 +325,20 @@ class Pair:
             self.hub.lost(conn)
         self.driver.turn()
         stats = self.hub.stats()
-        assert (stats["connections"], stats["channels"], stats["topics"]) == (0, 0, 0)
+        assert (stats["connections"], stats["channels"]) == (0, 0)
+        assert stats["topics"] == len(self.oracle.kept)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(conversations, st.sampled_from([64 << 20, 200, 0]))
+@given(
+    conversations,
+    st.sampled_from([64 << 20, 200, 0]),
+    st.sampled_from([64 << 20, 3000, 1300, 0]),
+)
 def test_any_conversation_goes_as_the_oracle_says(
-    conversation: list[tuple[Any, ...]], log_bytes: int
+    conversation: list[tuple[Any, ...]], log_bytes: int, history_bytes: int
 ) -> None:
-    pair = Pair(log_bytes)
+    pair = Pair(log_bytes, history_bytes)
     for what, *arguments in conversation:
         getattr(pair, what)(*arguments)
     pair.finish()

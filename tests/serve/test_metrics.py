@@ -91,6 +91,9 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
         ("moda_sends_total", "sends"),
         ("moda_short_sends_total", "short_sends"),
         ("moda_outbox_bytes", "outbox_bytes"),
+        ("moda_history_bytes", "history_bytes"),
+        ("moda_history_shed_total", "history_shed"),
+        ("moda_latest_bytes", "latest_bytes"),
     ],
 )
 async def test_each_counter_of_the_hub_is_exposed_under_its_name(name: str, counter: str) -> None:

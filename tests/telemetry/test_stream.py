@@ -33,7 +33,7 @@ class Stage:
             self.sampler,
             self.gateway.broadcast,
             attach=self.attach if laned else None,
-            subscribers=self.subscribers if counted else None,
+            seated=self.seated if counted else None,
             clock=self.clock,
             pause=self.clock.pause,
             **options,
@@ -43,7 +43,7 @@ class Stage:
         assert joining.topic == TOPIC
         self._pending = fanout
 
-    def subscribers(self, fanout: str) -> int:
+    def seated(self, fanout: str) -> int:
         return self.seats.get(fanout, 0)
 
     async def join(self, payload: Any = None) -> dict[str, int]:
@@ -307,7 +307,7 @@ async def test_a_join_wakes_a_run_that_sleeps_for_a_minute() -> None:
         CountingSampler(clock),
         gateway.broadcast,
         interval_ms=60_000,
-        subscribers=lambda _: 0,
+        seated=lambda _: 0,
         clock=clock,
     )
     running = asyncio.create_task(stream.run())

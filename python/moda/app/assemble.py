@@ -32,7 +32,11 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     Called once per gateway. ConfigurationError for declarations that do not fit together.
     """
     gateway.configure(
-        limits=Hub(outbox_bytes=settings.outbox_bytes, log_bytes=settings.burst_bytes),
+        limits=Hub(
+            outbox_bytes=settings.outbox_bytes,
+            log_bytes=settings.burst_bytes,
+            history_bytes=settings.history_bytes,
+        ),
         sockets=MountOptions(
             max_channels=settings.max_channels,
             max_message_bytes=settings.max_message,
@@ -57,7 +61,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
             counters=lambda: gateway_counters(stats()),
             http=latency.window,
             lag=lag,
-            subscribers=gateway.subscribers,
+            seated=gateway.seated,
             attach=lambda request, address: request.seat(address),
         )
         prices = market.install(gateway, settings.market)

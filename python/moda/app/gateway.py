@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import structlog
 
@@ -23,7 +23,7 @@ from moda.app.supervisor import Supervisor
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
 from moda.hub import Hub
-from moda.message import Delivery, History, Raw, ServiceStatus
+from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
 from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import OriginRule
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route
@@ -235,16 +235,54 @@ class Gateway:
         On the loop's thread only: RuntimeError on another, where
         ``loop.call_soon_threadsafe(gateway.disconnect, socket_id)`` does it.
         """
-        if self._loop is not None and threading.get_ident() != self._thread:
-            raise RuntimeError(
-                "gateway.disconnect was called on a thread that is not the loop's; use "
-                "loop.call_soon_threadsafe(gateway.disconnect, socket_id)"
-            )
+        self._must_be_on_the_loop("disconnect", "socket_id")
         return self.hub.disconnect(socket_id)
 
     def subscribers(self, topic: str) -> int:
-        """How many channels are joined to a topic on this node."""
+        """How many channels are joined to a topic on this node, in whatever lane of it they sit."""
         return self.hub.subscribers(topic)
+
+    def seated(self, address: str) -> int:
+        """How many sit in one lane (``JoinRequest.seat``); the topic itself is the lane of the others."""
+        return self.hub.seated(address)
+
+    @overload
+    def history(self, topic: str) -> list[Kept]: ...
+    @overload
+    def history(self, topic: str, since: tuple[int, int] | None) -> list[Kept] | None: ...
+    def history(self, topic: str, since: tuple[int, int] | None = None) -> list[Kept] | None:
+        """What is kept of a topic declared with a :class:`~moda.message.History`, oldest first.
+
+        With ``since``, a :class:`~moda.message.Position` from :meth:`position`: what was published
+        after it, or None when some of that is gone or the position is of another life of the
+        gateway, so that the caller must start afresh. Without it: everything, an empty list for a
+        topic that keeps nothing. On the loop's thread only: RuntimeError on another.
+
+        >>> from moda import Gateway, History, Stream
+        >>> gateway = Gateway()
+        >>> @gateway.channel("log:{name}", history=History(size=100))
+        ... class Log(Stream):
+        ...     pass
+        >>> _ = gateway.build()  # the server does that at its start
+        >>> gateway.broadcast("log:disk", "line", {"text": "mounted"})
+        >>> seen = gateway.position("log:disk")
+        >>> gateway.broadcast("log:disk", "line", {"text": "full"})
+        >>> gateway.history("log:disk", since=seen)
+        [Kept(offset=2, event='line', payload={'text': 'full'})]
+        >>> len(gateway.history("log:disk"))
+        2
+        """
+        self._must_be_on_the_loop("history", "topic")
+        return self.hub.history(topic, since)
+
+    def position(self, topic: str) -> Position | None:
+        """Where a topic's history stands: its epoch and the offset of its newest message.
+
+        None for a topic that keeps no history. Ask in the same turn as you read or send what it
+        stands for, with no await between. On the loop's thread only: RuntimeError on another.
+        """
+        self._must_be_on_the_loop("position", "topic")
+        return self.hub.position(topic)
 
     async def drained(self) -> None:
         """Returns once everything published so far has been handed to the sockets."""
@@ -345,6 +383,13 @@ class Gateway:
     def uptime_seconds(self) -> float:
         """Seconds since the start; 0 before it."""
         return time.monotonic() - self._started if self._started else 0.0
+
+    def _must_be_on_the_loop(self, call: str, argument: str) -> None:
+        if self._loop is not None and threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"gateway.{call} was called on a thread that is not the loop's; use "
+                f"loop.call_soon_threadsafe(gateway.{call}, {argument})"
+            )
 
     def _must_not_run(self, call: str) -> None:
         if self._mounts is not None:

@@ -67,6 +67,7 @@ class Settings:
     max_channels: int
     outbox_bytes: int
     burst_bytes: int
+    history_bytes: int
     asyncapi: Path | None
     log_level: str
     log_format: Literal["auto", "json", "text"]

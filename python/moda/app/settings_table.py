@@ -140,6 +140,9 @@ _SOCKETS = (
          "Bytes that may wait for one slow client before its topics' policy acts."),
     Spec("burst_bytes", "MODA_BURST", size(65_536, 1 << 34), 64 << 20,
          "Bytes published in one turn of the loop, beyond which a publish sends at once."),
+    Spec("history_bytes", "MODA_HISTORY", size(65_536, 1 << 40), 256 << 20,
+         "Bytes kept as history of all topics together; past it the topics published to longest ago "
+         "give first."),
     Spec("asyncapi", "MODA_ASYNCAPI", file_path(), None,
          "An AsyncAPI 3.0 document that declares more channels."),
 )  # fmt: skip

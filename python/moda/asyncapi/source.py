@@ -113,11 +113,11 @@ class _RefusedError(Exception):
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    built = dict(pairs)
-    if len(built) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _RefusedError(f"the key {shown(twice)} is given twice in one object")
+    built: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in built:
+            raise _RefusedError(f"the key {shown(key)} is given twice in one object")
+        built[key] = value
     return built
 
 

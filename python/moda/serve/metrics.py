@@ -62,19 +62,22 @@ class _Mounts(TypedDict, total=False):
 class HubStats(_Mounts):
     """What the hub's ``stats()`` answers, as far as it is exposed.
 
-    Totals since the start, never decreasing, but for the four gauges of now: ``connections``,
-    ``channels``, ``topics``, ``outbox_bytes``.
+    Totals since the start, never decreasing, but for the gauges of now: ``connections``,
+    ``channels``, ``topics``, ``outbox_bytes``, ``history_bytes``, ``latest_bytes``.
     """
 
     connections: int
     channels: int
     topics: int
     outbox_bytes: int
+    history_bytes: int
+    latest_bytes: int
     opened: int
     closed: int
     closes: Mapping[int, int]
     """Connections the server closed, by close code."""
     slow_closed: int
+    history_shed: int
     joins: int
     joins_refused: int
     leaves: int
@@ -241,6 +244,11 @@ _TABLE: Final = (
         itemgetter("violations"),
     ),
     _gauge("moda_outbox_bytes", "outbox_bytes", "Bytes queued for connections"),
+    _gauge("moda_history_bytes", "history_bytes", "Bytes kept as topics' histories"),
+    _counter(
+        "moda_history_shed_total", "history_shed", "Messages forgotten early, histories being full"
+    ),
+    _gauge("moda_latest_bytes", "latest_bytes", "Bytes kept for readers behind on latest topics"),
     Family(
         "moda_fanout_duration_seconds",
         "histogram",

@@ -17,7 +17,7 @@ from moda.telemetry.lag import LoopLag
 from moda.telemetry.metrics import METRICS, Compat, GatewayCounters, Metric, MetricPoint
 from moda.telemetry.pace import MAX_INTERVAL_MS, MIN_INTERVAL_MS
 from moda.telemetry.sampler import HostReader, Sampler, count_tasks
-from moda.telemetry.stream import TOPIC, Attach, Subscribers, Telemetry
+from moda.telemetry.stream import TOPIC, Attach, Seated, Telemetry
 
 __all__ = [
     "METRICS",
@@ -90,7 +90,7 @@ def install(
     lag: LoopLag | None = None,
     tasks: Callable[[], int] = count_tasks,
     attach: Attach | None = None,
-    subscribers: Subscribers | None = None,
+    seated: Seated | None = None,
 ) -> Telemetry:
     """Registers ``telemetry:metrics`` and its background work with a gateway.
 
@@ -98,7 +98,7 @@ def install(
     milliseconds, stamped with ``time.perf_counter()``; ``lag`` is the loop's probe, made here if
     nobody else needs it, and run here in either case. ``attach`` makes ``interval_ms`` of a join
     effective per client (:mod:`moda.telemetry.stream` says how, and what happens without it);
-    ``subscribers`` is the gateway's count of a topic.
+    ``seated`` is the gateway's count of a lane.
 
     A slow reader keeps the newest point of each metric: an old one is of no use to a chart.
     """
@@ -118,7 +118,7 @@ def install(
         interval_ms=settings.interval_ms,
         compat=settings.compat,
         attach=attach,
-        subscribers=subscribers,
+        seated=seated,
     )
     gateway.channel(TOPIC, delivery="latest")(stream)
     gateway.background("telemetry.lag", lag.run)

@@ -40,7 +40,7 @@ __all__ = [
     "Attach",
     "Broadcast",
     "Sampling",
-    "Subscribers",
+    "Seated",
     "Telemetry",
     "interval_of",
 ]
@@ -70,8 +70,8 @@ Attach = Callable[[JoinRequest, str], None]
 and its frames carry the topic that the subscriber joined.
 """
 
-Subscribers = Callable[[str], int]
-"""``subscribers(fanout)``: how many subscribers a topic or a lane has now."""
+Seated = Callable[[str], int]
+"""``seated(fanout)``: how many subscribers one lane has now; the topic itself is the server's lane."""
 
 
 def interval_of(payload: Any) -> int | None:
@@ -120,7 +120,7 @@ class Telemetry(Stream):
     """The stream behind :data:`TOPIC`. Register one instance, run :meth:`run` in the background.
 
     ``interval_ms`` is the server's interval and ``broadcast`` the gateway's. ``attach`` lets every
-    client have its own interval, ``subscribers`` lets the first one in a lane have its points
+    client have its own interval, ``seated`` lets the first one in a lane have its points
     at once and an abandoned lane end; each may be None where the gateway cannot do it. ``pause``
     waits that many seconds or until woken, and is replaced by tests.
     """
@@ -133,7 +133,7 @@ class Telemetry(Stream):
         interval_ms: int = 2000,
         compat: Compat = "beam",
         attach: Attach | None = None,
-        subscribers: Subscribers | None = None,
+        seated: Seated | None = None,
         clock: Callable[[], float] = perf_counter,
         pause: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
@@ -141,7 +141,7 @@ class Telemetry(Stream):
         self._broadcast = broadcast
         self._compat: Compat = compat
         self._attach = attach
-        self._subscribers = subscribers
+        self._seated = seated
         self._clock = clock
         self._pause = pause or self._sleep
         self._wake = asyncio.Event()
@@ -158,7 +158,7 @@ class Telemetry(Stream):
         if self._attach is not None and lane is not self._own:
             self._attach(request, fanout)
         alone = made
-        if self._subscribers is not None and self._subscribers(fanout) == 0:
+        if self._seated is not None and self._seated(fanout) == 0:
             self._pace.hurry(lane, now_s)
             alone = True
         if alone:
@@ -191,7 +191,7 @@ class Telemetry(Stream):
                 self._broadcast(fanout, EVENT, point, key=point["name"])
             lane.before = now
         self._sampled_s = self._clock()
-        count = self._subscribers
+        count = self._seated
         if count is not None:
             self._pace.retire(lambda lane: count(self.fanout(lane)), self._sampled_s)
 

@@ -117,6 +117,25 @@ fn a_lane_is_reached_by_its_address_alone_and_its_frames_name_the_topic() {
 }
 
 #[test]
+fn the_subscribers_of_a_topic_are_those_in_all_its_lanes_and_a_lane_has_its_own() {
+    let mut wire = Wire::new();
+    let lane = |n: usize| (n > 0).then(|| format!("{TOPIC}\0{n}"));
+    let conns: Vec<_> = (0..6).map(|_| wire.connect()).collect();
+    for (n, conn) in conns.iter().enumerate() {
+        wire.join(*conn, TOPIC, lane(n % 3).as_deref());
+        assert_eq!(wire.sessions.hub.subscribers(TOPIC), n + 1);
+    }
+    let of = |wire: &Wire, n| wire.sessions.hub.subscribers(&lane(n).unwrap());
+    assert_eq!((of(&wire, 1), of(&wire, 2), of(&wire, 3)), (2, 2, 0));
+    // The default lane may be empty, and its topic is not.
+    for (n, conn) in conns.iter().enumerate() {
+        wire.sessions.lost(*conn);
+        assert_eq!(wire.sessions.hub.subscribers(TOPIC), 5 - n);
+    }
+    assert_eq!(wire.sessions.hub.topics(), 0);
+}
+
+#[test]
 fn a_subscriber_in_a_lane_leaves_and_joins_again_under_the_topics_name() {
     let mut wire = Wire::new();
     let conn = wire.connect();

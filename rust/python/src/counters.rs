@@ -12,7 +12,7 @@ pub fn counters<'py>(
     let engine = &sessions.hub;
     let (stats, counts) = (&engine.stats, &sessions.counts);
     let all = PyDict::new(py);
-    let numbers: [(&str, u64); 27] = [
+    let numbers: [(&str, u64); 30] = [
         ("connections", engine.connections() as u64),
         ("channels", counts.channels),
         ("topics", engine.topics() as u64),
@@ -27,6 +27,9 @@ pub fn counters<'py>(
         ("sends", stats.sends),
         ("short_sends", stats.short_sends),
         ("outbox_bytes", stats.outbox_bytes as u64),
+        ("history_bytes", stats.history_bytes as u64),
+        ("history_shed", stats.history_shed),
+        ("latest_bytes", stats.latest_bytes as u64),
         ("slow_closed", stats.slow_closed),
         ("conflated", stats.conflated),
         ("dropped", stats.dropped),

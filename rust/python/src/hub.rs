@@ -6,8 +6,8 @@
 use std::time::Instant;
 
 use moda_core::hub::{
-    Codec, Config, Conn, ConnKey, Delivery, HistoryLimits, Hub as Engine, Policy, Recovery, Sink,
-    SubKey, Topic,
+    Codec, Config, Conn, ConnKey, Delivery, History, HistoryLimits, Hub as Engine, Kept, Policy,
+    Recovery, Sink, SubKey, Topic,
 };
 use moda_core::session::{Body, Kind, Route, Sessions, Unsent};
 use pyo3::exceptions::PyValueError;
@@ -61,6 +61,15 @@ fn body(payload: &[u8], binary: bool) -> Body<'_> {
     }
 }
 
+fn listed<'k>(py: Python<'_>, kept: impl IntoIterator<Item = &'k Kept>) -> PyResult<Py<PyList>> {
+    let list = PyList::empty(py);
+    for message in kept {
+        let payload = PyBytes::new(py, &message.payload);
+        list.append((message.offset, &*message.event, payload, message.binary))?;
+    }
+    Ok(list.unbind())
+}
+
 fn sent(outcome: Result<(), Unsent>, what: &str) -> PyResult<bool> {
     match outcome {
         Ok(()) => Ok(true),
@@ -84,17 +93,19 @@ impl Hub {
 #[pymethods]
 impl Hub {
     #[new]
-    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, log_bytes=64 << 20, slice_us=2000, close_grace_ms=5000))]
+    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
     fn new(
         epoch: u64,
         outbox_bytes: usize,
         log_bytes: usize,
+        history_bytes: usize,
         slice_us: u64,
         close_grace_ms: u64,
     ) -> Self {
         let config = Config {
             outbox_bytes,
             log_bytes,
+            history_bytes,
             slice: std::time::Duration::from_micros(slice_us),
             close_grace_ms,
         };
@@ -402,9 +413,13 @@ impl Hub {
     }
 
     fn subscribers(&self, topic: &str) -> usize {
+        self.sessions.hub.subscribers(topic)
+    }
+
+    fn seated(&self, address: &str) -> usize {
         self.sessions
             .hub
-            .topic_by_name(topic)
+            .topic_by_name(address)
             .map_or(0, Topic::subscribers)
     }
 
@@ -413,33 +428,29 @@ impl Hub {
     }
 
     /// (epoch, offset) of a topic that keeps history.
-    fn position(&self, topic: &str) -> Option<(u64, u64)> {
-        let history = self.sessions.hub.topic_by_name(topic)?.history.as_ref()?;
-        Some((history.epoch(), history.offset()))
+    fn position(&mut self, topic: &str) -> Option<(u64, u64)> {
+        self.tick();
+        self.sessions.position(topic)
     }
 
-    fn recover<'py>(
-        &self,
-        py: Python<'py>,
+    fn recover(
+        &mut self,
+        py: Python<'_>,
         topic: &str,
         epoch: u64,
         offset: u64,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
-        let topic = self.sessions.hub.topic_by_name(topic);
-        let Some(history) = topic.and_then(|topic| topic.history.as_ref()) else {
-            return Ok(None);
-        };
-        match history.since(epoch, offset) {
+    ) -> PyResult<Option<Py<PyList>>> {
+        self.tick();
+        match self.sessions.missed(topic, epoch, offset) {
             Recovery::Gap => Ok(None),
-            Recovery::Complete(kept) => {
-                let list = PyList::empty(py);
-                for message in kept {
-                    let payload = PyBytes::new(py, &message.payload);
-                    list.append((message.offset, &*message.event, payload, message.binary))?;
-                }
-                Ok(Some(list))
-            }
+            Recovery::Complete(kept) => listed(py, kept).map(Some),
         }
+    }
+
+    fn history(&mut self, py: Python<'_>, topic: &str) -> PyResult<Py<PyList>> {
+        self.tick();
+        let history = self.sessions.hub.history(topic);
+        listed(py, history.into_iter().flat_map(History::all))
     }
 
     /// Counters; the keys are documented in the stub.
@@ -468,11 +479,19 @@ impl Hub {
             visit.call(&peer.transport)?;
             visit.call(&peer.socket)?;
         }
+        for handle in self.sessions.handles() {
+            visit.call(handle)?;
+        }
         Ok(())
     }
 
-    fn __clear__(&mut self) {
-        self.driver = None;
-        self.peers.clear();
+    fn __clear__(slf: &Bound<'_, Self>) {
+        // Dropped after the engine is let go: the last reference to an object runs its Python, which
+        // may call the hub. One that is borrowed now is in use, and so no garbage.
+        let held = slf.try_borrow_mut().ok().map(|mut hub| {
+            let handles = hub.sessions.take_handles();
+            (handles, std::mem::take(&mut hub.peers), hub.driver.take())
+        });
+        drop(held);
     }
 }

@@ -20,9 +20,9 @@ const GATHER_BYTES: usize = 64 * 1024;
 const CLOCK_EVERY: usize = 16;
 
 impl<S> Hub<S> {
-    /// True when frames are queued that [`Hub::flush`] would send.
+    /// True when frames are queued that [`Hub::flush`] would send, or let go.
     pub fn needs_flush(&self) -> bool {
-        !self.dirty.is_empty() || !self.log.is_empty()
+        !self.dirty.is_empty() || !self.log.is_empty() || !self.discarded.is_empty()
     }
 
     /// Sends what is queued, for about one slice. Returns true when more is left: call it again
@@ -31,6 +31,11 @@ impl<S> Hub<S> {
         let deadline = Instant::now() + self.config.slice;
         self.flush_dirty(deadline);
         self.fan_out(Some(deadline));
+        // A part per eight of them at least: they must not pile up when fan-out takes every slice.
+        let mut least = self.discarded.len() / 8;
+        while self.discarded.drop_some() && (least > 0 || Instant::now() < deadline) {
+            least = least.saturating_sub(1);
+        }
         self.needs_flush()
     }
 
@@ -207,7 +212,7 @@ impl<S> Hub<S> {
                 }
             }
         }
-        self.trim_newest(run.topic);
+        self.keep_missed(&run);
         self.forget_if_idle(run.topic);
     }
 
@@ -335,7 +340,7 @@ impl<S> Hub<S> {
     fn cut(&mut self, key: ConnKey) {
         self.forget_lags(key);
         if let Some(conn) = self.conns.get_mut(key) {
-            self.stats.outbox_bytes -= conn.outbox.clear();
+            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             conn.blocked = true;
             conn.phase = Phase::Cut;
             self.actions.push_back(Action::Abort(key));

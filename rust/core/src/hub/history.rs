@@ -3,10 +3,14 @@
 //! An `offset` counts a topic's messages, from 1 or from where forgotten topics ended; an `epoch`
 //! names one life of the whole hub. A client that shows an old epoch, or an offset that has left the
 //! ring, has a gap and is told so; anything else is recovered exactly. Bounded by count, age and
-//! bytes, whichever is reached first.
+//! bytes, whichever is reached first; `keeping` bounds the histories of all topics together.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// What a kept message costs beside its event and payload: its place in the ring, two shared
+/// allocations and their rounding. Without it a million empty messages would count as nothing.
+pub const MESSAGE_BYTES: usize = 128;
 
 /// One kept message: what recovery encodes again for whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +22,14 @@ pub struct Kept {
     pub binary: bool,
 }
 
-/// Bounds of a ring; `size` 0 keeps nothing.
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.event.len() + self.payload.len() + MESSAGE_BYTES
+    }
+}
+
+/// Bounds of a ring; `size` 0 keeps nothing. `bytes` counts events, payloads and
+/// [`MESSAGE_BYTES`] per message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub size: usize,
@@ -79,19 +90,30 @@ impl History {
         self.ring.is_empty()
     }
 
+    /// What the kept messages cost, as [`Limits`] counts it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Every kept message, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Kept> {
+        self.ring.iter()
+    }
+
     /// Numbers a message and keeps it within the limits; returns its offset.
     pub fn push(&mut self, event: &str, payload: &[u8], binary: bool, now_ms: u64) -> u64 {
         let offset = self.next;
         self.next += 1;
         if self.limits.size > 0 {
-            self.bytes += payload.len();
-            self.ring.push_back(Kept {
+            let kept = Kept {
                 offset,
                 at_ms: now_ms,
                 event: event.into(),
                 payload: payload.into(),
                 binary,
-            });
+            };
+            self.bytes += kept.bytes();
+            self.ring.push_back(kept);
         }
         self.expire(now_ms);
         offset
@@ -104,12 +126,20 @@ impl History {
             if self.ring.len() <= self.limits.size && self.bytes <= self.limits.bytes && !old {
                 break;
             }
-            self.bytes -= oldest.payload.len();
-            self.ring.pop_front();
+            self.forget_oldest();
         }
+    }
+
+    /// Forgets the oldest message; false when there is none.
+    pub fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.ring.pop_front() else {
+            return false;
+        };
+        self.bytes -= oldest.bytes();
         if self.ring.is_empty() {
             self.ring = VecDeque::new();
         }
+        true
     }
 
     /// Everything after `offset` of `epoch`.
@@ -133,7 +163,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         size: 3,
         ttl_ms: 1000,
-        bytes: 100,
+        bytes: 100 + 3 * MESSAGE_BYTES,
     };
 
     fn offsets(recovery: &Recovery<'_>) -> Option<Vec<u64>> {
@@ -168,12 +198,29 @@ mod tests {
     #[test]
     fn age_and_bytes_bound_the_ring_too() {
         let mut h = History::new(1, LIMITS);
-        h.push("e", &[0; 60], false, 0);
-        h.push("e", &[0; 60], false, 0);
-        assert_eq!(h.len(), 1);
+        h.push("e", &[0; 300], false, 0);
+        h.push("e", &[0; 300], false, 0);
+        assert_eq!((h.len(), h.bytes()), (1, 301 + MESSAGE_BYTES));
         h.expire(1001);
         assert!(h.is_empty());
+        assert_eq!(h.bytes(), 0);
         assert_eq!(h.offset(), 2);
         assert_eq!(offsets(&h.since(1, 2)), Some(vec![]));
+    }
+
+    #[test]
+    fn a_long_event_counts_as_a_long_payload_does_and_an_empty_message_as_something() {
+        let limits = Limits {
+            bytes: 2 * MESSAGE_BYTES + 100,
+            ..LIMITS
+        };
+        let mut h = History::new(1, limits);
+        h.push(&"e".repeat(60), b"", false, 0);
+        h.push(&"e".repeat(60), b"", false, 0);
+        assert_eq!(h.len(), 1);
+        for _ in 0..3 {
+            h.push("", b"", false, 0);
+        }
+        assert_eq!(h.len(), 2);
     }
 }

@@ -5,29 +5,84 @@
 //! one frame per key. When the reader reads again it gets, in sequence, what is newer than what it
 //! had: never a message older than one it has, and at most one per key. They are handed over a
 //! bufferful at a time; whoever stops reading half-way lags again, from where it came to.
+//!
+//! Nothing is kept for readers who keep up. Whoever blocks misses at the earliest a run that is
+//! still queued, so a run only has to know where its messages lie (`Mark`) until it has been
+//! offered to everybody; its frames are copied out if somebody lags by then, and not otherwise.
+//! What is kept for the laggards of all topics is bounded by `Config::log_bytes`.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::{ConnKey, Piece, TopicKey, CODECS};
-use super::publish::{Audience, RUN_BYTES};
+use super::publish::{Audience, Run, RUN_BYTES};
 use super::topic::Topic;
 use super::{Conn, Hub};
 
-/// Keys a topic keeps although nobody lags: cheaper to overwrite than to make again.
-const KEPT_KEYS: usize = 1024;
+/// What one kept key costs beside its text and frames.
+const KEY_BYTES: usize = 128;
+
+/// Where one message lies in its run; an empty range for a codec it was not encoded for.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub key: Box<str>,
+    pub seq: u64,
+    pub frames: [Range<usize>; CODECS],
+}
 
 /// The newest message of one key, encoded for every codec in use when it was published.
 #[derive(Debug)]
-pub(super) struct Newest {
-    pub seq: u64,
-    pub audience: Audience,
-    pub frames: [Option<Arc<[u8]>>; CODECS],
+struct Newest {
+    seq: u64,
+    audience: Audience,
+    frames: [Option<Arc<[u8]>>; CODECS],
 }
 
 impl Newest {
-    fn bytes(&self) -> usize {
-        self.frames.iter().flatten().map(|frame| frame.len()).sum()
+    fn bytes(&self, key: &str) -> usize {
+        let frames: usize = self.frames.iter().flatten().map(|frame| frame.len()).sum();
+        key.len() + KEY_BYTES + frames
+    }
+}
+
+/// A topic's newest messages by key, while somebody lags behind on it.
+#[derive(Debug, Default)]
+pub(super) struct Newests {
+    by_key: HashMap<Box<str>, Newest>,
+    bytes: usize,
+}
+
+impl Newests {
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Keeps a run's messages, but for those whose key has a newer one. Twice is as good as once.
+    fn keep(&mut self, run: &Run) {
+        if run.open.is_some() {
+            return; // nobody has been offered it yet
+        }
+        // From the back: of many messages with one key only the last is copied.
+        for mark in run.marks.iter().rev() {
+            let before = match self.by_key.get(&mark.key) {
+                Some(newest) if newest.seq >= mark.seq => continue,
+                Some(newest) => newest.bytes(&mark.key),
+                None => 0,
+            };
+            let frame = |codec: usize| {
+                let batch = run.sealed[codec].as_ref()?;
+                let bytes = &batch.bytes[mark.frames[codec].clone()];
+                (!bytes.is_empty()).then(|| bytes.into())
+            };
+            let newest = Newest {
+                seq: mark.seq,
+                audience: run.audience.clone(),
+                frames: std::array::from_fn(frame),
+            };
+            self.bytes = self.bytes - before + newest.bytes(&mark.key);
+            self.by_key.insert(mark.key.clone(), newest);
+        }
     }
 }
 
@@ -56,25 +111,24 @@ pub(super) fn miss(conn: &mut Conn, key: TopicKey, topic: &mut Topic, seen: u64,
 }
 
 impl Topic {
-    pub(super) fn keep_newest(&mut self, key: &str, newest: Newest) {
-        self.newest_bytes += newest.bytes();
-        match self.newest.get_mut(key) {
-            Some(slot) => self.newest_bytes -= std::mem::replace(slot, newest).bytes(),
-            None => {
-                self.newest.insert(key.into(), newest);
-            }
+    /// One laggard less; after the last nothing is kept. Returns the bytes let go.
+    fn caught_up(&mut self) -> usize {
+        self.laggards -= 1;
+        if self.laggards > 0 {
+            return 0;
         }
-    }
-
-    fn forget_newest(&mut self) {
-        self.newest = HashMap::new();
-        self.newest_bytes = 0;
+        std::mem::take(&mut self.newest).bytes
     }
 }
 
 impl<S> Hub<S> {
     /// Brings a connection that reads again up to date: until it has everything or blocks.
     pub(super) fn catch_newest(&mut self, key: ConnKey) {
+        let lagging = self.conns.get(key).map(|conn| &conn.lagging);
+        let topics: Vec<TopicKey> = lagging.into_iter().flatten().map(|lag| lag.topic).collect();
+        for topic in topics {
+            self.keep_queued(topic);
+        }
         loop {
             self.write_now(key);
             let behind = |conn: &Conn| conn.is_open() && !conn.blocked && !conn.lagging.is_empty();
@@ -89,6 +143,7 @@ impl<S> Hub<S> {
     pub(super) fn settle_lag(&mut self, key: ConnKey, topic: TopicKey) {
         let lags = |conn: &Conn| conn.lagging.iter().position(|lag| lag.topic == topic);
         if let Some(at) = self.conns.get(key).and_then(lags) {
+            self.keep_queued(topic);
             self.give_newest(key, at, usize::MAX);
             self.mark_dirty(key);
             self.enforce_budget(key);
@@ -109,6 +164,7 @@ impl<S> Hub<S> {
         let codec = conn.codec as usize;
         let mut missed: Vec<(u64, &Arc<[u8]>)> = topic
             .newest
+            .by_key
             .values()
             .filter(|newest| newest.seq > lag.seen)
             .filter(|newest| sub.is_some_and(|sub| newest.audience.includes(sub, &self.subs)))
@@ -130,7 +186,7 @@ impl<S> Hub<S> {
         self.stats.messages_out += given;
         self.stats.outbox_bytes += bytes;
         if given == missed.len() as u64 {
-            topic.laggards -= 1;
+            self.stats.latest_bytes -= topic.caught_up();
             self.stats.conflated += lag.missed;
         } else {
             conn.lagging.push(lag);
@@ -145,31 +201,60 @@ impl<S> Hub<S> {
         for lag in std::mem::take(&mut conn.lagging) {
             self.stats.conflated += lag.missed;
             if let Some(topic) = self.topics.get_mut(lag.topic) {
-                topic.laggards -= 1;
+                self.stats.latest_bytes -= topic.caught_up();
             }
         }
     }
 
-    /// Bounds what a topic keeps for laggards, once nothing of it is queued. Keys may be many: when
-    /// their newest outgrow the hub's bound, those who still need them are too slow.
-    pub(super) fn trim_newest(&mut self, key: TopicKey) {
+    /// Keeps what is queued of a topic, for one who has been offered it and is given it before the
+    /// runs are done.
+    fn keep_queued(&mut self, key: TopicKey) {
         let Some(topic) = self.topics.get_mut(key) else {
             return;
         };
-        if !topic.runs.is_empty() {
-            return;
+        let before = topic.newest.bytes;
+        for number in &topic.runs {
+            let index = usize::try_from(number - self.log_start).unwrap_or(usize::MAX);
+            if let Some(run) = self.log.get(index) {
+                topic.newest.keep(run);
+            }
         }
-        if topic.newest_bytes > self.config.log_bytes {
-            let members: Vec<ConnKey> = topic.members.iter().map(|m| m.conn).collect();
-            topic.forget_newest();
-            for conn in members {
+        self.stats.latest_bytes = self.stats.latest_bytes - before + topic.newest.bytes;
+    }
+
+    /// Keeps what those who lag behind have missed of a run that is done.
+    pub(super) fn keep_missed(&mut self, run: &Run) {
+        let lags = |topic: &&mut Topic| topic.laggards > 0;
+        let Some(topic) = self.topics.get_mut(run.topic).filter(lags) else {
+            return;
+        };
+        let before = topic.newest.bytes;
+        topic.newest.keep(run);
+        self.stats.latest_bytes = self.stats.latest_bytes - before + topic.newest.bytes;
+        if self.stats.latest_bytes > self.config.log_bytes {
+            self.relieve();
+        }
+    }
+
+    /// Too much is kept for laggards: those who need the most are too slow. Goes down to three
+    /// quarters of the bound, so that at the bound not every message pays for the search.
+    fn relieve(&mut self) {
+        let kept = |(key, topic): (TopicKey, &Topic)| (topic.newest.bytes, key);
+        let mut most: Vec<(usize, TopicKey)> = self.topics.iter().map(kept).collect();
+        most.retain(|(bytes, _)| *bytes > 0);
+        most.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, key) in most {
+            if self.stats.latest_bytes <= self.config.log_bytes / 4 * 3 {
+                return;
+            }
+            let members = self.topics[key].members.iter();
+            let conns: Vec<ConnKey> = members.map(|member| member.conn).collect();
+            for conn in conns {
                 let lags = |conn: &Conn| conn.lagging.iter().any(|lag| lag.topic == key);
                 if self.conns.get(conn).is_some_and(lags) {
                     self.give_up(conn);
                 }
             }
-        } else if topic.laggards == 0 && topic.newest.len() > KEPT_KEYS {
-            topic.forget_newest();
         }
     }
 }

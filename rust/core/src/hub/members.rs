@@ -118,6 +118,23 @@ impl<S> Hub<S> {
         self.topics.get(*self.by_name.get(name)?)
     }
 
+    /// How many are subscribed to a topic, in whatever lane of it they sit.
+    pub fn subscribers(&self, topic: &str) -> usize {
+        let lanes = self.lanes.get(topic).into_iter().flatten();
+        let lanes = lanes.filter_map(|lane| self.topics.get(*lane));
+        let own = self.topic_by_name(topic);
+        lanes.chain(own).map(Topic::subscribers).sum()
+    }
+
+    /// What the protocol above keeps with every place.
+    pub fn seats(&self) -> impl Iterator<Item = &S> {
+        self.subs.values().map(|sub| &sub.seat)
+    }
+
+    pub fn seats_mut(&mut self) -> impl Iterator<Item = &mut S> {
+        self.subs.values_mut().map(|sub| &mut sub.seat)
+    }
+
     /// The connection's place on a topic. A connection holds few, so this compares names.
     pub fn find(&self, conn: ConnKey, topic: &str) -> Option<SubKey> {
         let conn = self.conns.get(conn)?;
@@ -189,6 +206,7 @@ impl<S> Hub<S> {
             return *key;
         }
         let address: Arc<str> = address.into();
+        let lane_of = name.clone();
         let name = name.unwrap_or_else(|| address.clone());
         let mut topic = Topic::new(name, address.clone(), policy, self.epoch);
         if let Some(history) = &mut topic.history {
@@ -196,6 +214,9 @@ impl<S> Hub<S> {
         }
         let key = self.topics.insert(topic);
         self.by_name.insert(address, key);
+        if let Some(name) = lane_of {
+            self.lanes.entry(name).or_default().push(key);
+        }
         key
     }
 
@@ -203,6 +224,12 @@ impl<S> Hub<S> {
         if self.topics.get(key).is_some_and(Topic::is_idle) {
             if let Some(topic) = self.topics.remove(key) {
                 self.by_name.remove(&topic.address);
+                if let Some(lanes) = self.lanes.get_mut(&topic.name) {
+                    lanes.retain(|lane| *lane != key);
+                    if lanes.is_empty() {
+                        self.lanes.remove(&topic.name);
+                    }
+                }
                 let last = topic.history.map_or(0, |history| history.offset());
                 self.retired = self.retired.max(last);
             }

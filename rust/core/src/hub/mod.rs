@@ -26,6 +26,7 @@
 mod batch;
 mod flush;
 mod history;
+mod keeping;
 mod latest;
 mod members;
 mod outbox;
@@ -35,7 +36,7 @@ mod stats;
 mod sweep;
 mod topic;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +44,9 @@ use std::time::Duration;
 use slotmap::SlotMap;
 
 pub use batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
-pub use history::{History, Kept, Limits as HistoryLimits, Recovery};
-pub use outbox::Outbox;
+pub use history::{History, Kept, Limits as HistoryLimits, Recovery, MESSAGE_BYTES};
+pub use keeping::TOPIC_BYTES;
+pub use outbox::{Discarded, Outbox};
 pub use publish::Publish;
 pub use send::{ms_since_data, send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
@@ -68,6 +70,8 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// Bytes of queued runs before a publish serves them on the spot.
     pub log_bytes: usize,
+    /// What the histories of all topics may cost; past it those not published to for longest give.
+    pub history_bytes: usize,
     /// How long one slice of fan-out may keep the loop.
     pub slice: Duration,
     /// How long a closed connection may take to answer the close before it is cut.
@@ -79,6 +83,7 @@ impl Default for Config {
         Self {
             outbox_bytes: 1 << 20,
             log_bytes: 64 << 20,
+            history_bytes: 256 << 20,
             slice: Duration::from_millis(2),
             close_grace_ms: 5_000,
         }
@@ -155,7 +160,11 @@ pub struct Hub<S> {
     subs: SlotMap<SubKey, Sub<S>>,
     topics: SlotMap<TopicKey, Topic>,
     by_name: HashMap<Arc<str>, TopicKey>,
+    /// The lanes of a topic, by its name; a topic without any is not in it.
+    lanes: HashMap<Arc<str>, Vec<TopicKey>>,
     by_id: HashMap<Arc<str>, Vec<ConnKey>>,
+    /// Topics whose history holds anything, by when they were last published to.
+    kept: BTreeMap<u64, TopicKey>,
     log: VecDeque<publish::Run>,
     log_start: u64,
     log_bytes: usize,
@@ -165,6 +174,7 @@ pub struct Hub<S> {
     /// For transports: what a socket did not take, or whatever the outbox holds when asked for.
     writes: VecDeque<(ConnKey, Option<Vec<u8>>)>,
     actions: VecDeque<Action>,
+    discarded: Discarded,
     scratch: Vec<u8>,
     /// Scratch of `collect`: runs that one connection is to be given, and through which place.
     due: Vec<(u64, SubKey)>,
@@ -185,7 +195,9 @@ impl<S> Hub<S> {
             subs: SlotMap::with_key(),
             topics: SlotMap::with_key(),
             by_name: HashMap::new(),
+            lanes: HashMap::new(),
             by_id: HashMap::new(),
+            kept: BTreeMap::new(),
             log: VecDeque::new(),
             log_start: 0,
             log_bytes: 0,
@@ -193,6 +205,7 @@ impl<S> Hub<S> {
             slow: Vec::new(),
             writes: VecDeque::new(),
             actions: VecDeque::new(),
+            discarded: Discarded::default(),
             scratch: Vec::new(),
             due: Vec::new(),
             now_ms: 0,
@@ -243,9 +256,9 @@ impl<S> Hub<S> {
     /// to its descriptor.
     pub fn remove(&mut self, key: ConnKey) -> Vec<S> {
         let ended = self.drop_subs(key);
-        if let Some(conn) = self.conns.remove(key) {
+        if let Some(mut conn) = self.conns.remove(key) {
             self.stats.closed += 1;
-            self.stats.outbox_bytes -= conn.outbox.bytes();
+            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             if let Some(id) = conn.id {
                 if let Some(keys) = self.by_id.get_mut(&id) {
                     keys.retain(|k| *k != key);
@@ -383,9 +396,10 @@ mod tests {
             hub.remove(conn);
         }
         while hub.flush() || hub.next_write().is_some() || hub.next_action().is_some() {}
-        assert!(hub.by_id.is_empty() && hub.by_name.is_empty());
+        assert!(hub.by_id.is_empty() && hub.by_name.is_empty() && hub.lanes.is_empty());
         assert!(hub.subs.is_empty() && hub.topics.is_empty() && hub.conns.is_empty());
         assert!(hub.log.is_empty() && hub.dirty.is_empty() && hub.slow.is_empty());
+        assert!(hub.discarded.is_empty());
         assert_eq!(hub.stats.outbox_bytes, 0);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use super::batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
-use super::latest::{self, Newest};
+use super::latest::{self, Mark};
 use super::topic::{Delivery, Policy, Sub};
 use super::{Conn, Hub, Phase};
 
@@ -47,6 +47,8 @@ pub(super) struct Run {
     pub sealed: [Option<Arc<Batch>>; CODECS],
     /// The topic's sequence number before the first message.
     pub seq: u64,
+    /// Where the messages lie, on a topic of `Delivery::Latest`.
+    pub marks: Vec<Mark>,
     pub bytes: usize,
     /// The next member to serve.
     pub cursor: usize,
@@ -98,13 +100,13 @@ impl<S> Hub<S> {
         let Some(key) = self.topic_for(message) else {
             return Vec::new();
         };
-        let now = self.now_ms;
         let topic = &mut self.topics[key];
         topic.seq += 1;
-        if let Some(history) = &mut topic.history {
-            history.push(message.event, message.payload, message.binary, now);
+        let heard = topic.subscribers() > 0;
+        if topic.history.is_some() {
+            self.keep(key, message.event, message.payload, message.binary);
         }
-        if topic.subscribers() == 0 {
+        if !heard {
             return Vec::new();
         }
         let interceptors = self.interceptors(key, message.event, message.exclude);
@@ -165,6 +167,7 @@ impl<S> Hub<S> {
                 open: Some(std::array::from_fn(|_| Batch::default())),
                 sealed: [None, None],
                 seq: topic.seq - 1,
+                marks: Vec::new(),
                 bytes: 0,
                 cursor: 0,
                 since: Instant::now(),
@@ -177,7 +180,7 @@ impl<S> Hub<S> {
             return;
         };
         let latest = topic.policy.delivery == Delivery::Latest;
-        let mut frames: [Option<Arc<[u8]>>; CODECS] = [None, None];
+        let mut frames = [0..0, 0..0];
         for codec in [Codec::PhoenixV1, Codec::PhoenixV2] {
             let speakers = topic.codecs[codec as usize];
             if speakers == 0 {
@@ -191,19 +194,22 @@ impl<S> Hub<S> {
                 run.bytes += added;
                 self.log_bytes += added;
                 if latest {
-                    frames[codec as usize] = Some(batch.bytes[start..].into());
+                    frames[codec as usize] = start..start + added;
                 }
             } else {
                 self.stats.unencodable += u64::from(speakers);
             }
         }
         if latest {
-            let newest = Newest {
+            let key = message.key.unwrap_or(message.event);
+            let cost = key.len() + std::mem::size_of::<Mark>();
+            run.bytes += cost;
+            self.log_bytes += cost;
+            run.marks.push(Mark {
+                key: key.into(),
                 seq: topic.seq,
-                audience: run.audience.clone(),
                 frames,
-            };
-            topic.keep_newest(message.key.unwrap_or(message.event), newest);
+            });
         }
     }
 
@@ -315,7 +321,7 @@ impl<S> Hub<S> {
         self.forget_lags(key);
         if let Some(conn) = self.conns.get_mut(key) {
             conn.phase = Phase::Slow;
-            self.stats.outbox_bytes -= conn.outbox.clear();
+            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             self.stats.slow_closed += 1;
             self.slow.push(key);
         }

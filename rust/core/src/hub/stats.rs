@@ -28,7 +28,7 @@ impl Histogram {
     }
 }
 
-/// Totals since the start, but for `outbox_bytes`, which is now.
+/// Totals since the start, but for `outbox_bytes`, `history_bytes` and `latest_bytes`, which are now.
 #[derive(Debug, Default, Clone)]
 pub struct Stats {
     pub opened: u64,
@@ -43,6 +43,12 @@ pub struct Stats {
     pub sends: u64,
     pub short_sends: u64,
     pub outbox_bytes: usize,
+    /// What the histories of all topics cost.
+    pub history_bytes: usize,
+    /// What is kept for those who lag behind on topics of `Delivery::Latest`.
+    pub latest_bytes: usize,
+    /// Messages forgotten before their time for the bound on all histories.
+    pub history_shed: u64,
     /// Connections closed because they did not read under `Delivery::Every`.
     pub slow_closed: u64,
     /// Messages a lagging reader never got: newer ones of their key replaced them, or it is gone.

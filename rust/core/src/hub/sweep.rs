@@ -38,20 +38,4 @@ impl<S> Hub<S> {
         self.expire_histories();
         idle
     }
-
-    fn expire_histories(&mut self) {
-        let now = self.now_ms;
-        let mut empty = Vec::new();
-        for (key, topic) in &mut self.topics {
-            if let Some(history) = &mut topic.history {
-                history.expire(now);
-                if history.is_empty() {
-                    empty.push(key);
-                }
-            }
-        }
-        for key in empty {
-            self.forget_if_idle(key);
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! One topic: who subscribes, what the slow ones get, what is kept.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{ConnKey, SubKey, TopicKey, CODECS};
 use super::history::{History, Limits};
-use super::latest::Newest;
+use super::latest::Newests;
 
 /// What a subscriber who cannot keep up gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,12 +54,13 @@ pub struct Topic {
     pub intercepting: u32,
     /// Messages published, for `Latest`.
     pub seq: u64,
-    /// What laggards may have to be given, by key; see `latest`.
-    pub(super) newest: HashMap<Box<str>, Newest>,
-    pub(super) newest_bytes: usize,
+    /// What laggards may have to be given; see `latest`.
+    pub(super) newest: Newests,
     /// Connections that lag behind on this topic.
     pub(super) laggards: u32,
     pub history: Option<History>,
+    /// Its key in `Hub::kept`, while its history holds anything.
+    pub(super) kept_at: Option<u64>,
 }
 
 impl Topic {
@@ -75,10 +76,10 @@ impl Topic {
             codecs: [0; CODECS],
             intercepting: 0,
             seq: 0,
-            newest: HashMap::new(),
-            newest_bytes: 0,
+            newest: Newests::default(),
             laggards: 0,
             history: policy.history.map(|limits| History::new(epoch, limits)),
+            kept_at: None,
         }
     }
 

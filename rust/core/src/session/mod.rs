@@ -17,7 +17,7 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::hub::{ConnKey, Hub, Intercepts, Policy, Publish, SubKey};
+use crate::hub::{ConnKey, Hub, Intercepts, Policy, Publish, Recovery, SubKey};
 use crate::router::{PatternError, Router};
 
 pub use join::MAX_NAME;
@@ -167,6 +167,44 @@ impl<H> Sessions<H> {
     /// A connection closed for what its client sent: close code and reason, for the log.
     pub fn next_complaint(&mut self) -> Option<(ConnKey, u16, &'static str)> {
         self.complaints.pop_front()
+    }
+
+    /// Everything of the driver's that is kept here, for a collector of garbage to see.
+    pub fn handles(&self) -> impl Iterator<Item = &H> {
+        let seated = self.hub.seats().filter_map(|seat| seat.handle.as_ref());
+        seated.chain(self.ended.iter().map(|(handle, _)| handle))
+    }
+
+    /// Takes away what [`Sessions::handles`] shows; the channels stay, without a driver.
+    pub fn take_handles(&mut self) -> Vec<H> {
+        let ended = self.ended.drain(..).map(|(handle, _)| handle);
+        let seated = self.hub.seats_mut().filter_map(|seat| seat.handle.take());
+        seated.chain(ended).collect()
+    }
+
+    // -- histories
+
+    /// Epoch and newest offset of a topic that keeps history; None for one that does not.
+    pub fn position(&mut self, topic: &str) -> Option<(u64, u64)> {
+        if let Some(history) = self.hub.history(topic) {
+            return Some((history.epoch(), history.offset()));
+        }
+        let begins = self.hub.topic_by_name(topic).is_none() && self.keeps_history(topic);
+        begins.then(|| (self.hub.epoch(), self.hub.retired()))
+    }
+
+    /// What was published to a topic after an offset.
+    pub fn missed(&mut self, topic: &str, epoch: u64, offset: u64) -> Recovery<'_> {
+        let here = self.position(topic);
+        match self.hub.history(topic) {
+            Some(history) => history.since(epoch, offset),
+            None if here == Some((epoch, offset)) => Recovery::Complete(Vec::new()),
+            None => Recovery::Gap,
+        }
+    }
+
+    fn keeps_history(&self, topic: &str) -> bool {
+        self.policy_of(topic).history.is_some()
     }
 
     // -- broadcasts and closings

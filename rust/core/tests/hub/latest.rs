@@ -4,7 +4,7 @@ use moda_core::hub::{Codec, Config};
 
 use crate::frames::{text, Frame};
 use crate::slow::{blocked, blocked_in, price, LAST, LATEST};
-use crate::world::{intercepting, message, World, WHOLE};
+use crate::world::{intercepting, message, World, SLICED, WHOLE};
 
 #[test]
 fn latest_gives_a_reader_that_comes_back_the_newest_of_each_key_in_their_order() {
@@ -279,9 +279,8 @@ fn what_was_kept_for_laggards_is_let_go_when_they_have_it_or_are_gone() {
         } else {
             assert_eq!(world.texts_to_the_end(slow).len(), 2001);
         }
-        price(&mut world, "one more", "x");
-        world.turn();
         assert_eq!(kept(&world), 0, "gone: {gone}");
+        assert_eq!(world.hub.stats.latest_bytes, 0);
     }
 }
 
@@ -309,9 +308,62 @@ fn keys_without_end_are_not_kept_for_nobody() {
     for n in 0..10_000 {
         price(&mut world, &format!("key {n}"), "x");
         world.turn();
-        assert!(world.hub.topic_by_name("a").unwrap().keys_kept() <= 1025);
+        assert_eq!(world.hub.topic_by_name("a").unwrap().keys_kept(), 0);
     }
     assert_eq!(world.texts(conn).len(), 10_000);
+}
+
+#[test]
+fn nothing_is_kept_for_readers_who_keep_up_while_a_fan_out_never_ends() {
+    let mut world = World::new(SLICED);
+    for _ in 0..40 {
+        let conn = world.connect();
+        world.join_with(conn, "a", LATEST, None);
+    }
+    for n in 0..500 {
+        price(&mut world, &format!("key {n}"), "x");
+        world.slice();
+        assert_eq!(world.hub.stats.latest_bytes, 0);
+    }
+}
+
+#[test]
+fn one_who_blocks_when_the_last_laggard_has_caught_up_half_way_misses_nothing() {
+    let mut world = World::new(SLICED);
+    let conns: Vec<_> = (0..40).map(|_| world.connect()).collect();
+    for conn in &conns {
+        world.join_with(*conn, "a", LATEST, None);
+    }
+    let (first, last) = (conns[0], conns[39]);
+    world.block(first);
+    world.block(last);
+    price(&mut world, "x", "x1");
+    price(&mut world, "y", "y1");
+    // The first has been served and lags; the last has not been reached yet.
+    world.slice();
+    world.read_again(first);
+    assert_eq!(world.hub.stats.latest_bytes, 0, "nobody lags now");
+    assert_eq!(world.texts_to_the_end(first), [LAST, "x1", "y1"]);
+    assert_eq!(world.texts_to_the_end(last), [LAST, "x1", "y1"]);
+    assert_eq!(world.hub.stats.conflated, 0);
+}
+
+#[test]
+fn one_that_catches_up_before_the_fan_out_ends_gets_what_is_still_queued() {
+    let mut world = World::new(SLICED);
+    let conns: Vec<_> = (0..40).map(|_| world.connect()).collect();
+    for conn in &conns {
+        world.join_with(*conn, "a", LATEST, None);
+    }
+    let last = conns[39];
+    world.block(last);
+    price(&mut world, "x", "x1");
+    world.slice();
+    price(&mut world, "x", "x2");
+    price(&mut world, "y", "y2");
+    world.read_again(last);
+    price(&mut world, "z", "z3");
+    assert_eq!(world.texts_to_the_end(last), [LAST, "x2", "y2", "z3"]);
 }
 
 #[test]
@@ -334,4 +386,38 @@ fn a_laggard_for_whom_too_many_keys_would_have_to_be_kept_is_too_slow() {
         world.frames_to_the_end(slow),
         [text(LAST), Frame::Close(1013, "slow reader".to_owned())]
     );
+}
+
+#[test]
+fn what_is_kept_for_laggards_is_bounded_over_all_topics_and_the_one_that_needs_most_gives() {
+    let config = Config {
+        log_bytes: 50_000,
+        ..WHOLE
+    };
+    let mut world = World::new(config);
+    let mut slow = Vec::new();
+    for topic in 0..10 {
+        let conn = world.connect();
+        world.join_with(conn, &format!("t{topic}"), LATEST, None);
+        world.block(conn);
+        slow.push(conn);
+    }
+    // Each topic stays far below the bound; the last of them says little.
+    for n in 0..100 {
+        for topic in 0..10 {
+            let key = if topic == 9 { 0 } else { n };
+            let (topic, key) = (format!("t{topic}"), format!("key {key}"));
+            world.publish(&message(&topic, &format!("{n:0100}")).key(&key));
+            world.turn();
+            assert!(world.hub.stats.latest_bytes <= 50_000);
+        }
+    }
+    assert!(!world.slow.is_empty());
+    assert!(!world.slow.contains(&slow[9]));
+    let got = world.texts_to_the_end(slow[9]);
+    assert_eq!(got[1..], [format!("{:0100}", 99)]);
+    for conn in slow {
+        world.remove(conn);
+    }
+    assert_eq!(world.hub.stats.latest_bytes, 0);
 }

@@ -3,10 +3,12 @@
 #[path = "../support/frames.rs"]
 mod frames;
 
+mod keeping;
 mod latest;
 mod life;
 mod oracle;
 mod order;
+mod pair;
 mod properties;
 mod sending;
 mod slices;

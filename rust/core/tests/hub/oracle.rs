@@ -66,6 +66,10 @@ impl Oracle {
         self.topics.retain(|_, members| !members.is_empty());
     }
 
+    pub fn members(&self, address: &str) -> usize {
+        self.topics.get(address).map_or(0, Vec::len)
+    }
+
     pub fn topics(&self) -> usize {
         self.topics.len()
     }

@@ -4,7 +4,7 @@
 use moda_core::hub::{Config, ConnKey, Delivery, Policy};
 
 use crate::frames::{text, Frame};
-use crate::world::{intercepting, message, World, WHOLE};
+use crate::world::{intercepting, message, World, SLICED, WHOLE};
 
 pub const LAST: &str = "last before the block";
 
@@ -159,6 +159,31 @@ fn one_who_was_given_up_and_is_gone_is_not_reported_any_more() {
     world.hub.remove(slow);
     assert_eq!(world.hub.take_slow(), [quick]);
     assert!(world.hub.take_slow().is_empty());
+}
+
+#[test]
+fn what_readers_over_budget_had_waiting_is_let_go_over_several_slices() {
+    let mut world = World::new(Config {
+        outbox_bytes: 50_000,
+        ..SLICED
+    });
+    let slow: Vec<_> = (0..10).map(|_| world.subscriber("a")).collect();
+    for conn in &slow {
+        world.block(*conn);
+    }
+    let mut said = 0;
+    while world.slow.is_empty() {
+        said += 1;
+        world.say("a", &format!("{said:040}"));
+        world.slice();
+    }
+    assert_eq!(world.slow, slow);
+    let mut slices = 0;
+    while world.slice() {
+        slices += 1;
+    }
+    let parts = said / 256 * slow.len();
+    assert!(slices >= parts / 2, "{slices} slices for {parts} parts");
 }
 
 #[test]

@@ -25,6 +25,7 @@ use crate::frames::{self, Frame};
 pub const SLICED: Config = Config {
     outbox_bytes: 1 << 20,
     log_bytes: 64 << 20,
+    history_bytes: 256 << 20,
     slice: Duration::ZERO,
     close_grace_ms: 5_000,
 };
