@@ -77,6 +77,8 @@ class Hub:
         """The connection is gone. Must be called before its descriptor is closed."""
     def resume(self, conn: int) -> None:
         """The transport's write buffer is empty again."""
+    def unparsed(self, conn: int, code: int) -> None:
+        """The parser met bytes that are no frame: it sends the close itself, nothing follows it."""
     def frame(self, conn: int, op: int, fin: bool, payload: bytes) -> None:
         """One websocket frame, as tests send it; the session uses the capsule ``_C_API``."""
     def flush(self) -> None:

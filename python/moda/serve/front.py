@@ -21,6 +21,7 @@ import structlog
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub
 
+from moda._session import Intake, layout_known
 from moda.serve.door import Door
 from moda.serve.head import HeadError, normalised_head, parse_head, upgrade_fault
 from moda.serve.line import Line
@@ -258,7 +259,7 @@ class Front(asyncio.Protocol):
         # With no room in the transport's buffer it writes at once and says when it holds bytes:
         # the hub writes to the socket itself and must know whether something is in front of it.
         transport.set_write_buffer_limits(0)
-        line = Line(transport, self._door.on_error)
+        line = Line(transport, self._door.on_error, listener)
         protocol = WSProtocol(
             None,  # host_port and ws_path: a client's
             None,
@@ -276,21 +277,22 @@ class Front(asyncio.Protocol):
             None,
             READ_BUFFER,
         )
-        change_protocol(transport, protocol)
+        intake = Intake(protocol, line) if layout_known else protocol
+        change_protocol(transport, intake)
         transport.resume_reading()
         protocol.connection_made(line)
-        feed(protocol, line, fed)
+        feed(intake, line, fed)
 
 
-def feed(protocol: WSProtocol, line: Line, data: bytes) -> None:
+def feed(intake: Intake, line: Line, data: bytes) -> None:
     """Hands bytes to picows as a transport would, until it finds a fault in them."""
     rest = memoryview(data)
     while rest and not line.failed:
-        buffer = protocol.get_buffer(-1)
+        buffer = intake.get_buffer(-1)
         size = min(len(buffer), len(rest))
         buffer[:size] = rest[:size]
         del buffer
-        protocol.buffer_updated(size)
+        intake.buffer_updated(size)
         rest = rest[size:]
 
 

@@ -368,6 +368,15 @@ impl Hub {
         Self::settle(slf)
     }
 
+    fn unparsed(slf: &Bound<'_, Self>, conn: u64, code: u16) -> PyResult<()> {
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            hub.sessions.unparsed(conn_key(conn), code);
+        }
+        Self::settle(slf)
+    }
+
     fn close_some(slf: &Bound<'_, Self>, most: usize, code: u16, reason: &str) -> PyResult<usize> {
         let closed = {
             let mut hub = slf.try_borrow_mut()?;

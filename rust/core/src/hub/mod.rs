@@ -317,6 +317,29 @@ impl<S> Hub<S> {
         ended
     }
 
+    /// Somebody else says goodbye with `code`, right after this: what is queued is sent as far as the
+    /// socket takes it, the rest is dropped, the subscriptions end and nothing of ours follows.
+    pub fn mute(&mut self, key: ConnKey, code: u16) -> Vec<S> {
+        self.catch_up(key);
+        let closable = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Slow);
+        if !self.conns.get(key).is_some_and(closable) {
+            return Vec::new();
+        }
+        self.write_now(key);
+        let ended = self.drop_subs(key);
+        if let Some(conn) = self.conns.get_mut(key) {
+            self.stats.outbox_bytes -= conn.outbox.clear();
+            if conn.phase != Phase::Cut {
+                conn.phase = Phase::Closing {
+                    deadline_ms: self.now_ms + self.config.close_grace_ms,
+                    hang_up: false,
+                };
+            }
+        }
+        self.stats.count_close(code);
+        ended
+    }
+
     /// The peer has answered our close: hang up once everything queued has left.
     pub fn hang_up(&mut self, key: ConnKey) {
         if let Some(conn) = self.conns.get_mut(key) {

@@ -17,7 +17,7 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::hub::{ConnKey, Hub, Intercepts, Policy, Publish, SubKey};
+use crate::hub::{Conn, ConnKey, Hub, Intercepts, Policy, Publish, SubKey};
 use crate::router::{PatternError, Router};
 
 pub use join::MAX_NAME;
@@ -229,6 +229,22 @@ impl<H> Sessions<H> {
     ) {
         let seats = self.hub.close(conn, code, reason, hang_up);
         self.end_all(seats, why);
+    }
+
+    /// The driver's parser met bytes that are no frame and answers them with a close of its own.
+    pub fn unparsed(&mut self, conn: ConnKey, code: u16) {
+        if !self.hub.conn(conn).is_some_and(Conn::is_open) {
+            return;
+        }
+        let reason = match code {
+            1002 => "malformed frame",
+            1007 => "close reason is not UTF-8",
+            1009 => "frame too big",
+            _ => "internal error",
+        };
+        self.complaints.push_back((conn, code, reason));
+        let seats = self.hub.mute(conn, code);
+        self.end_all(seats, "closed");
     }
 
     /// The connection is gone. To be called before its descriptor is closed.
