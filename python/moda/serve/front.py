@@ -68,7 +68,7 @@ class Front(asyncio.Protocol):
         self._door = door
         self._head: bytes | bytearray = b""
         self._tail = b""
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Accepted | Refused] | None = None
         self._transport: asyncio.Transport | None = None
 
     # -- asyncio's side
@@ -119,7 +119,8 @@ class Front(asyncio.Protocol):
     def overdue(self) -> None:
         """The handshake timeout has passed, or the door closes."""
         if self._task is not None:
-            self._task.cancel()
+            task, self._task = self._task, None
+            task.cancel()
             self._turn_away(
                 self._door.come_back("shutting_down" if self._door.shut else "connect_timeout")
             )
@@ -178,7 +179,7 @@ class Front(asyncio.Protocol):
             return
         try:
             outcome = mount.accept_now(upgrade)
-        except Exception:
+        except BaseException:
             _log.exception("connect.failed", path=mount.path)
             outcome = Refused(500, reason="connect_failed")
         if outcome is not None:
@@ -186,18 +187,28 @@ class Front(asyncio.Protocol):
             return
         door.deciding += 1
         self._task = asyncio.get_running_loop().create_task(self._wait_for(mount, upgrade))
+        # Not in the task itself: one cancelled before its first step never runs a line of it.
+        self._task.add_done_callback(self._decided)
 
-    async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> None:
-        try:
-            try:
-                outcome = await mount.accept(upgrade)
-            except Exception:
-                _log.exception("connect.failed", path=mount.path)
-                outcome = Refused(500, reason="connect_failed")
-        finally:
-            self._door.deciding -= 1
+    def _decided(self, task: asyncio.Task[Accepted | Refused]) -> None:
+        self._door.deciding -= 1
+        if self._task is not task or self._transport is None:
+            return
         self._task = None
-        self._act(outcome)
+        # The client is there and the door has not given up: who cancelled was the hook.
+        self._act(Refused(500, reason="connect_failed") if task.cancelled() else task.result())
+
+    async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> Accepted | Refused:
+        try:
+            return await mount.accept(upgrade)
+        except asyncio.CancelledError:
+            if self._transport is not None:
+                _log.exception("connect.failed", path=mount.path)
+            raise
+        except BaseException:
+            # SystemExit, too: a hook decides about one client and not about the gateway.
+            _log.exception("connect.failed", path=mount.path)
+            return Refused(500, reason="connect_failed")
 
     def _act(self, outcome: Accepted | Refused) -> None:
         if self._transport is None or self._transport.is_closing():
