@@ -189,7 +189,8 @@ cdef class Session(WSListener):
         held = under.get_write_buffer_size() != 0
         descriptor = None if transport.is_secure else transport._socket
         self.conn = self.hub.open(
-            self.mount, self.v1, descriptor, under, self.socket, self.socket.id, held
+            self.mount, self.v1, descriptor, under, self.socket, self.socket.id, held,
+            transport._socket if transport.is_secure else None,
         )
         self.socket = None
 

@@ -71,8 +71,10 @@ class Hub:
         socket: Any,
         socket_id: str | None = None,
         held: bool = False,
+        eye: int | None = None,
     ) -> int:
-        """Adds a connection. ``fd`` None writes through the transport (TLS); ``held`` waits for :meth:`resume`."""
+        """Adds a connection. ``fd`` None writes through the transport (TLS) and only looks at ``eye``, its
+        descriptor; ``held`` waits for :meth:`resume`."""
     def lost(self, conn: int) -> None:
         """The connection is gone. Must be called before its descriptor is closed."""
     def resume(self, conn: int) -> None:
@@ -140,6 +142,9 @@ class Hub:
         from publish to last send: fanout_bounds, fanout_buckets (each on its own), fanout_sum,
         fanout_count.
         """
+
+class PanicException(BaseException):
+    """What the engine raises when it panicked: its state of one call is lost, the process goes on."""
 
 # The codecs as functions; refs and topics are JSON text, payloads JSON bytes. ValueError carries the
 # reason's label.

@@ -48,6 +48,7 @@ pub use outbox::Outbox;
 pub use publish::Publish;
 pub use send::{ms_since_data, send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
+pub use sweep::Overdue;
 pub use topic::{Delivery, Intercepts, Policy, Sub, Topic};
 
 use crate::ws;
@@ -116,6 +117,8 @@ pub struct Conn {
     pub codec: Codec,
     pub mount: u16,
     sink: Sink,
+    /// The descriptor below a transport, to ask the kernel about and never to write to.
+    eye: Option<RawFd>,
     phase: Phase,
     /// The transport holds bytes of ours that the peer has not read.
     blocked: bool,
@@ -220,6 +223,7 @@ impl<S> Hub<S> {
             codec,
             mount,
             sink,
+            eye: None,
             phase: Phase::Open,
             blocked: false,
             dirty: false,
@@ -237,6 +241,13 @@ impl<S> Hub<S> {
         }
         self.stats.opened += 1;
         key
+    }
+
+    /// Names the descriptor below a transport, whose last byte is a sign of life (TLS).
+    pub fn look_at(&mut self, key: ConnKey, fd: RawFd) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.eye = Some(fd);
+        }
     }
 
     /// Forgets a connection and returns what its subscriptions held. After this call no byte goes

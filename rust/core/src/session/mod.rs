@@ -17,7 +17,7 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::hub::{Conn, ConnKey, Hub, Intercepts, Policy, Publish, SubKey};
+use crate::hub::{Conn, ConnKey, Hub, Intercepts, Overdue, Policy, Publish, SubKey};
 use crate::router::{PatternError, Router};
 
 pub use join::MAX_NAME;
@@ -272,16 +272,24 @@ impl<H> Sessions<H> {
         slow.len()
     }
 
-    /// Closes what has been silent too long (1002, as Phoenix on Bandit) and cuts unanswered closes.
+    /// Closes what has been silent too long (1002, as Phoenix on Bandit) or takes too long over one
+    /// message (1008), and cuts unanswered closes.
     pub fn sweep(&mut self) {
         let mounts = &self.mounts;
-        let idle = self.hub.sweep(&|mount| {
+        let overdue = self.hub.sweep(&|mount| {
             mounts
                 .get(usize::from(mount))
                 .map_or(0, |mount| mount.idle_ms)
         });
-        for conn in idle {
-            self.close(conn, 1002, "idle", "closed", false);
+        for (conn, why) in overdue {
+            match why {
+                Overdue::Idle => self.close(conn, 1002, "idle", "closed", false),
+                Overdue::Unfinished => {
+                    self.complaints
+                        .push_back((conn, 1008, "message unfinished"));
+                    self.close(conn, 1008, "message unfinished", "closed", false);
+                }
+            }
         }
     }
 }
