@@ -1,7 +1,8 @@
 # cython: language_level=3
-"""The table of contents of `_session`: one listener per connection, between picows and the engine.
+"""The table of contents of `_session`: what stands before and behind picows on one connection.
 
-Bytes in: picows parses a frame in C and calls `on_ws_frame`, which hands pointer and length to
+Bytes in: the loop asks `Intake` for room and so reads no more at a time than one turn may handle;
+picows parses a frame in C and calls `Session.on_ws_frame`, which hands pointer and length to
 `moda._core` through the functions below. Nothing is decided here.
 """
 
@@ -51,8 +52,23 @@ cdef extern from *:
     };
     """
     cdef struct picows_protocol:
+        int state
         PyObject* read_buffer
-        Py_ssize_t new_data_start_pos
+        Py_ssize_t new_data_start_pos, curr_frame_start_pos
+        Py_ssize_t payload_length, payload_start_pos
+
+cdef class Intake:
+    cdef:
+        object protocol         # picows' WSProtocol, behind this one
+        object transport        # what is paused and resumed: a Line, or the transport itself
+        MemoryBuffer buffer     # the protocol's own read buffer
+        Py_ssize_t first        # its capacity at the start, and again when little comes
+        Py_ssize_t given        # bytes the loop was given room for
+        Py_ssize_t taken        # bytes read since the loop last found less than it had room for
+        bint shrinking          # the buffer has grown and is to be given back
+
+    cdef picows_protocol* fields(self)
+    cdef object give_back_later(self)
 
 cdef class Session(WSListener):
     cdef:
@@ -61,10 +77,6 @@ cdef class Session(WSListener):
         uint64_t conn           # the hub's name for this connection
         unsigned short mount
         bint v1
-        bint shrinking          # a large message has been taken; its buffer is to be given back
-
-    # gives back the memory of a large message
-    cdef object give_back_later(self, WSTransport transport)
 
     # picows calls these
     cpdef on_ws_connected(self, WSTransport transport)

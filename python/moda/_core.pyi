@@ -77,12 +77,16 @@ class Hub:
         socket: Any,
         socket_id: str | None = None,
         held: bool = False,
+        eye: int | None = None,
     ) -> int:
-        """Adds a connection. ``fd`` None writes through the transport (TLS); ``held`` waits for :meth:`resume`."""
+        """Adds a connection. ``fd`` None writes through the transport (TLS) and only looks at ``eye``, its
+        descriptor; ``held`` waits for :meth:`resume`."""
     def lost(self, conn: int) -> None:
         """The connection is gone. Must be called before its descriptor is closed."""
     def resume(self, conn: int) -> None:
         """The transport's write buffer is empty again."""
+    def unparsed(self, conn: int, code: int) -> None:
+        """The parser met bytes that are no frame: it sends the close itself, nothing follows it."""
     def frame(self, conn: int, op: int, fin: bool, payload: bytes) -> None:
         """One websocket frame, as tests send it; the session uses the capsule ``_C_API``."""
     def flush(self) -> None:
@@ -151,6 +155,9 @@ class Hub:
         undecodable, violations (reason), closes (code). Histogram of seconds from publish to last
         send: fanout_bounds, fanout_buckets (each on its own), fanout_sum, fanout_count.
         """
+
+class PanicException(BaseException):
+    """What the engine raises when it panicked: its state of one call is lost, the process goes on."""
 
 # The codecs as functions; refs and topics are JSON text, payloads JSON bytes. ValueError carries the
 # reason's label.

@@ -1,4 +1,6 @@
-"""The picows listener of one connection (Cython, see cython/_session.pxd)."""
+"""What stands before and behind picows on one connection (Cython, see cython/_session.pxd)."""
+
+from typing import Any, final
 
 from picows import WSFrame, WSListener, WSTransport
 from typing_extensions import disjoint_base
@@ -6,9 +8,32 @@ from typing_extensions import disjoint_base
 from moda._core import Hub
 from moda.channel import Socket
 
-can_give_back: bool
-"""Whether picows' connection object has the layout this module was built for; without it read
-buffers are left as they are."""
+layout_known: bool
+"""Whether picows' connection object has the layout this module was built for; without it there is no
+:class:`Intake`, and what one client sends is read and kept without a bound."""
+
+@final
+class Intake:
+    """A picows protocol that reads 8 KiB a turn of small frames and gives its buffer back.
+
+    ``transport`` is what the protocol reads from, or a stand-in with its ``pause_reading``,
+    ``resume_reading`` and ``is_closing``. To be set as the transport's protocol in place of
+    ``protocol``. TypeError for anything but picows' own protocol.
+    """
+
+    def __init__(self, protocol: Any, transport: Any) -> None: ...
+    @property
+    def capacity(self) -> int:
+        """Bytes of memory the read buffer takes now."""
+    def is_buffered_protocol(self) -> bool: ...
+    def get_buffer(self, hint: int) -> memoryview: ...
+    def buffer_updated(self, count: int) -> None: ...
+    def resume(self) -> None: ...
+    def give_back(self) -> None: ...
+    def eof_received(self) -> bool: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, error: Exception | None) -> None: ...
 
 @disjoint_base
 class Session(WSListener):
@@ -26,5 +51,5 @@ class Session(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
-    def give_back(self, transport: WSTransport) -> None:
-        """Returns the read buffer's memory after a large message. Called by the loop."""
+    def failed(self, code: int) -> None:
+        """picows is about to close for bytes that are no frame. Called by the connection's line."""

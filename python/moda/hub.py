@@ -134,8 +134,9 @@ class Hub:
         self.core.detach()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.core.sweep()
+        # In this order: a sweep that fails is told to the loop's handler and is not the last one.
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
+        self.core.sweep()
 
     def publish(
         self,

@@ -366,3 +366,25 @@ async def test_a_client_that_does_not_answer_a_close_is_cut(serve, raw, monkeypa
     assert (await client.closed())[0] == 1001
     assert await client.ended() == b""
     assert gateway.hub.connections() == 0
+
+
+async def test_nothing_follows_the_close_of_a_frame_that_could_not_be_read(running, raw, connect):
+    topic = "room:busy"
+    noisy = await raw(running)
+    await noisy.upgrade()
+    await noisy.send(frame(f'["1","1","{topic}","phx_join",{{}}]'))
+    await noisy.receive()
+    ended = asyncio.create_task(noisy.ended())
+    await noisy.send(frame(HEARTBEAT) * 3 + frame(b"", opcode=3))
+    closes = running.gateway.hub.stats()["closes"].get(1002, 0)
+    while running.gateway.hub.stats()["closes"].get(1002, 0) == closes:
+        running.gateway.broadcast(topic, "late", {"n": 1})
+        await asyncio.sleep(0)
+    for _ in range(20):
+        running.gateway.broadcast(topic, "late", {"n": 2})
+        await asyncio.sleep(0)
+    noisy.half_close()
+    came = await ended
+    assert came.count(HEARTBEAT_REPLY) >= 2  # picows drops the frame in front of one it cannot read
+    assert came.rindex(b"\x88") > came.rindex(HEARTBEAT_REPLY)
+    assert b"late" not in came[came.rindex(b"\x88") :]

@@ -326,3 +326,43 @@ def served_with_tls() -> SSLContext:
     context = SSLContext(PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "localhost.pem", TLS / "localhost.key")
     return context
+
+
+async def test_a_frame_with_reserved_bits_is_no_price_and_ends_the_connection() -> None:
+    async with FakeBinance() as fake:
+        sink, source = Recorder(), upstream(fake.url)
+        async with running(source, sink):
+            await until(lambda: sink.state == "live")
+            fake.flowing = False
+            evil = (await fake.tick("btcusdt")).replace(b"BTCUSDT", b"EVIL")
+            text = b'{"stream":"evil@miniTicker","data":' + evil + b"}"
+            size = bytes((126,)) + len(text).to_bytes(2, "big")
+            await fake.wire((b"\xc1" + size + text) * 3)  # RSV1: compressed, says no extension
+            await until(lambda: count(source, "losses") == 1)
+            fake.flowing = True
+            await until(lambda: sink.states == ["stale", "live", "stale", "live"])
+        assert any("reserved bits" in reason for _, reason in sink.shifts)
+        assert sink.times("EVIL") == []
+
+
+async def test_an_exchange_that_floods_us_leaves_the_loop_to_others_every_few_messages() -> None:
+    async with FakeBinance() as fake:
+        sink = Recorder()
+        async with running(upstream(fake.url), sink):
+            await until(lambda: sink.state == "live")
+            fake.flowing = False
+            turns = [0]
+
+            def tick(one: Tick) -> None:
+                turns[-1] += len(one.data)
+
+            sink.tick = tick  # type: ignore[method-assign]
+            raw = await fake.tick("btcusdt")
+            text = b'{"stream":"btcusdt@miniTicker","data":' + raw + b"}"
+            size = bytes((126,)) + len(text).to_bytes(2, "big")
+            await fake.wire((b"\x81" + size + text) * 5000)
+            while sum(turns) < 5000 * len(raw):
+                if turns[-1]:
+                    turns.append(0)
+                await asyncio.sleep(0)
+        assert max(turns) < 64 * 1024

@@ -146,20 +146,22 @@ async def test_a_second_request_on_a_kept_alive_connection_may_upgrade(house, co
     assert home.server._state.connections == set()
 
 
-async def test_an_upgrade_pipelined_behind_an_unanswered_request_is_not_served(house, connect):
+async def test_an_upgrade_pipelined_behind_a_request_waits_for_its_answer(house, connect):
     home = await house()
     client = await connect(home.port)
-    await client.send(get("/health") + request())
-    received = await client.ended()
-    assert b"HTTP/1.1 101" not in received
-    assert home.hall.open == []
+    await client.send(get("/health") + request() + frame(b"early"))
+    assert (await client.response()).status == 200
+    assert (await client.response()).status == 101
+    assert await client.frame() == (1, b"early")
 
 
 async def test_the_path_is_matched_decoded_and_whole(house, connect):
     home = await house()
     for target, status in [
         ("/socket%2Fwebsocket", 101),
-        ("/socket/websocket/", 404),
+        ("/socket/websocket/", 101),
+        ("//socket//websocket", 101),
+        ("/socket//websocket?vsn=2.0.0", 101),
         ("/socket/websocketx", 404),
         ("/socket", 404),
         ("http://localhost/socket/websocket?vsn=2.0.0", 101),

@@ -16,7 +16,7 @@ import pytest
 from moda.errors import ConfigurationError
 from moda.serve import server as server_module
 from moda.serve.face import Face
-from moda.serve.server import Plan, Server, ServerOptions, announce, settle_memory
+from moda.serve.server import Plan, Server, ServerOptions, Wish, announce, settle_memory
 
 from .conftest import Hall, close_code, get
 
@@ -114,6 +114,14 @@ async def test_a_second_signal_exits_at_once():
     program.process.send_signal(signal.SIGINT)
     assert await program.end() == 128 + signal.SIGINT
     assert "stop" not in program.words()
+
+
+def test_the_same_signal_is_the_same_wish_for_half_a_second_and_another_is_haste():
+    wish = Wish()
+    assert wish.heard(signal.SIGTERM, 10.0) == "first"
+    assert wish.heard(signal.SIGTERM, 10.003) == "echo"
+    assert wish.heard(signal.SIGINT, 10.004) == "again"
+    assert wish.heard(signal.SIGTERM, 10.6) == "again"
 
 
 async def test_the_start_says_where_everything_is(house, capsys):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from moda.errors import ConfigurationError
+from moda.serve.door import DoorOptions
 from moda.serve.tls import TlsOptions, server_context
 
-from .conftest import Hall, close_code, frame, get, request
+from .conftest import Hall, close_code, frame, get, request, until
 
 HERE = Path(__file__).with_name("tls")
 PAIR = TlsOptions(HERE / "localhost.pem", HERE / "localhost.key")
@@ -85,3 +86,19 @@ def test_a_pair_that_cannot_be_used_is_named(certificate, key, text):
 
 def test_old_protocols_are_not_spoken():
     assert server_context(PAIR).minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+async def test_connections_that_never_shake_hands_are_counted_and_let_go(house, connect, trusting):
+    door = DoorOptions(max_sockets=3, handshake_timeout=0.3)
+    home = await house(tls=PAIR, door=door)
+    silent = [await connect(home.port) for _ in range(3)]
+    await until(lambda: home.server.door.sockets() == 3)
+    turned_away = await connect(home.port)
+    await turned_away.ended()
+    assert home.refusals == ["sockets"]
+    for one in silent:
+        await one.ended()
+    await until(lambda: home.server.door.sockets() == 0)
+    assert home.refusals == ["sockets", "tls", "tls", "tls"]
+    client = await connect(home.port, ssl=trusting, server_hostname="localhost")
+    assert (await client.upgrade()).status == 101

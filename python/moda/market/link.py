@@ -29,6 +29,7 @@ from picows import (
     ws_connect,
 )
 
+from moda._session import Intake, layout_known
 from moda.errors import ModaError
 from moda.market.pacing import Budget, Clock, Watch
 from moda.market.settings import VARIABLES
@@ -107,6 +108,7 @@ class Link(WSListener):
         self._parts: bytearray | None = None
         self._max_message = max_message
         self._over = False
+        self._refused = False
         self._reason = "connection cut"
         self._end: asyncio.Task[None] | None = None
 
@@ -143,6 +145,7 @@ class Link(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        self._read_by_turns(transport)
         self._end = asyncio.get_running_loop().create_task(self._mourn(transport))
         if self._over:
             # Given up while the upgrade was under way.
@@ -152,8 +155,12 @@ class Link(WSListener):
         self.beat(self.connected_at)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if self._over:
+        if self._over or self._refused:
             return
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            # No extension was agreed on: whatever the bytes are (compressed, say), they are no price.
+            self._refused = True
+            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "reserved bits are set")
         kind = frame.msg_type
         if kind == WSMsgType.TEXT or kind == WSMsgType.CONTINUATION:
             self._text(frame)
@@ -166,6 +173,12 @@ class Link(WSListener):
             transport.disconnect()
         elif kind == WSMsgType.BINARY:
             self._owner.rubbish(self, "binary")
+
+    def _read_by_turns(self, transport: WSTransport) -> None:
+        """An exchange that floods us must leave the loop to our clients."""
+        under = transport.underlying_transport
+        if layout_known:
+            under.set_protocol(Intake(under.get_protocol(), under))  # type: ignore[arg-type]  # by shape
 
     async def _mourn(self, transport: WSTransport) -> None:
         # Not `on_ws_disconnected`: only the wait also tells what picows itself objected to (a

@@ -13,7 +13,7 @@ __all__ = ["CapabilityCounts", "DoorCounts"]
 
 REFUSALS = (
     "full", "sockets", "shutting_down", "connect_timeout", "connect_failed", "connect", "head",
-    "head_timeout", "head_too_large", "upgrade", "method", "query", "origin", "auth_token",
+    "head_timeout", "head_too_large", "body_timeout", "tls", "upgrade", "method", "query", "origin", "auth_token",
     "subprotocol", "token", "vsn",
 )  # fmt: skip
 PARSE_ERRORS = ("protocol_error", "invalid_text", "too_big", "listener_failed")

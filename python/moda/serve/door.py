@@ -15,11 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from moda.errors import ConfigurationError
 from moda.serve.head import HeadError, split_target
 from moda.serve.proxies import TrustedProxies
 from moda.serve.refusals import RefusalLog
 from moda.upgrade import Mount, Refused
+
+_log = structlog.get_logger("moda.door")
 
 __all__ = ["Door", "DoorOptions", "PlainProtocol", "Waiting"]
 
@@ -66,6 +70,18 @@ def _pattern(path: str) -> re.Pattern[str]:
     )
 
 
+def _condensed(path: str) -> str:
+    """Without empty segments, as Plug reads a path: ``new Socket("/socket/")`` of phoenix.js asks
+    for ``/socket//websocket``.
+
+    >>> _condensed("//socket//websocket/"), _condensed("/socket/websocket"), _condensed("/")
+    ('/socket/websocket', '/socket/websocket', '/')
+    """
+    if "//" not in path and not path.endswith("/"):
+        return path
+    return "/" + "/".join(part for part in path.split("/") if part)
+
+
 class Door:
     """The mounts of one port, its bounds and its waiting room.
 
@@ -106,6 +122,7 @@ class Door:
         path = mount.path
         if not path.startswith("/"):
             raise ConfigurationError(f"a mount's path begins with '/', got {path!r}")
+        path = _condensed(path)
         known = [*self._exact, *(other.path for _, other in self._patterns)]
         if path in known:
             raise ConfigurationError(
@@ -120,6 +137,7 @@ class Door:
 
     def mount_of(self, path: str) -> tuple[Mount, dict[str, str]] | None:
         """The mount of a percent-decoded path and the values of its variables, or None."""
+        path = _condensed(path)
         mount = self._exact.get(path)
         if mount is not None:
             return mount, {}
@@ -140,7 +158,8 @@ class Door:
         target = words[1]
         if target.partition(b"?")[0] in self._exact_raw:
             return True
-        if not self._patterns and b"%" not in target and target.startswith(b"/"):
+        plain = b"%" not in target and b"//" not in target and target.startswith(b"/")
+        if not self._patterns and plain and not target.partition(b"?")[0].endswith(b"/"):
             return False
         try:
             path, _ = split_target(target)
@@ -174,18 +193,28 @@ class Door:
             if deadline > now:
                 break
             overdue.append(one)
-        for one in overdue:
-            self._waiting.pop(one, None)
+        try:
+            for one in overdue:
+                self._waiting.pop(one, None)
+                self._end(one)
+        finally:
+            # Whatever happens: a sweep that is not the last one.
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(self._interval, self._sweep) if self._waiting else None
+
+    def _end(self, one: Waiting) -> None:
+        """One connection's failing end must not keep the others from theirs."""
+        try:
             one.overdue()
-        loop = asyncio.get_running_loop()
-        self._sweeper = loop.call_later(self._interval, self._sweep) if self._waiting else None
+        except Exception:
+            _log.exception("overdue.failed")
 
     def close(self) -> None:
         """Lets nobody in any more: whoever waits is told to come back, new heads too."""
         self.shut = True
         waiting, self._waiting = list(self._waiting), {}
         for one in waiting:
-            one.overdue()
+            self._end(one)
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

@@ -21,6 +21,7 @@ import structlog
 from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub
 
+from moda._session import Intake, layout_known
 from moda.serve.door import Door
 from moda.serve.head import HeadError, normalised_head, parse_head, upgrade_fault
 from moda.serve.line import Line
@@ -67,7 +68,7 @@ class Front(asyncio.Protocol):
         self._door = door
         self._head: bytes | bytearray = b""
         self._tail = b""
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Accepted | Refused] | None = None
         self._transport: asyncio.Transport | None = None
 
     # -- asyncio's side
@@ -118,7 +119,8 @@ class Front(asyncio.Protocol):
     def overdue(self) -> None:
         """The handshake timeout has passed, or the door closes."""
         if self._task is not None:
-            self._task.cancel()
+            task, self._task = self._task, None
+            task.cancel()
             self._turn_away(
                 self._door.come_back("shutting_down" if self._door.shut else "connect_timeout")
             )
@@ -177,7 +179,7 @@ class Front(asyncio.Protocol):
             return
         try:
             outcome = mount.accept_now(upgrade)
-        except Exception:
+        except BaseException:
             _log.exception("connect.failed", path=mount.path)
             outcome = Refused(500, reason="connect_failed")
         if outcome is not None:
@@ -185,18 +187,28 @@ class Front(asyncio.Protocol):
             return
         door.deciding += 1
         self._task = asyncio.get_running_loop().create_task(self._wait_for(mount, upgrade))
+        # Not in the task itself: one cancelled before its first step never runs a line of it.
+        self._task.add_done_callback(self._decided)
 
-    async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> None:
-        try:
-            try:
-                outcome = await mount.accept(upgrade)
-            except Exception:
-                _log.exception("connect.failed", path=mount.path)
-                outcome = Refused(500, reason="connect_failed")
-        finally:
-            self._door.deciding -= 1
+    def _decided(self, task: asyncio.Task[Accepted | Refused]) -> None:
+        self._door.deciding -= 1
+        if self._task is not task or self._transport is None:
+            return
         self._task = None
-        self._act(outcome)
+        # The client is there and the door has not given up: who cancelled was the hook.
+        self._act(Refused(500, reason="connect_failed") if task.cancelled() else task.result())
+
+    async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> Accepted | Refused:
+        try:
+            return await mount.accept(upgrade)
+        except asyncio.CancelledError:
+            if self._transport is not None:
+                _log.exception("connect.failed", path=mount.path)
+            raise
+        except BaseException:
+            # SystemExit, too: a hook decides about one client and not about the gateway.
+            _log.exception("connect.failed", path=mount.path)
+            return Refused(500, reason="connect_failed")
 
     def _act(self, outcome: Accepted | Refused) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -258,7 +270,7 @@ class Front(asyncio.Protocol):
         # With no room in the transport's buffer it writes at once and says when it holds bytes:
         # the hub writes to the socket itself and must know whether something is in front of it.
         transport.set_write_buffer_limits(0)
-        line = Line(transport, self._door.on_error)
+        line = Line(transport, self._door.on_error, listener)
         protocol = WSProtocol(
             None,  # host_port and ws_path: a client's
             None,
@@ -276,21 +288,22 @@ class Front(asyncio.Protocol):
             None,
             READ_BUFFER,
         )
-        change_protocol(transport, protocol)
+        intake = Intake(protocol, line) if layout_known else protocol
+        change_protocol(transport, intake)
         transport.resume_reading()
         protocol.connection_made(line)
-        feed(protocol, line, fed)
+        feed(intake, line, fed)
 
 
-def feed(protocol: WSProtocol, line: Line, data: bytes) -> None:
+def feed(intake: Intake, line: Line, data: bytes) -> None:
     """Hands bytes to picows as a transport would, until it finds a fault in them."""
     rest = memoryview(data)
     while rest and not line.failed:
-        buffer = protocol.get_buffer(-1)
+        buffer = intake.get_buffer(-1)
         size = min(len(buffer), len(rest))
         buffer[:size] = rest[:size]
         del buffer
-        protocol.buffer_updated(size)
+        intake.buffer_updated(size)
         rest = rest[size:]
 
 

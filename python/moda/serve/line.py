@@ -22,9 +22,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
+
+if TYPE_CHECKING:
+    from picows import WSListener
 
 __all__ = ["LINGER", "Line"]
 
@@ -33,6 +36,7 @@ LINGER = 5.0
 
 _log = structlog.get_logger("moda.door")
 
+_LISTENER_FAILED = 1011
 _REASONS = {1002: "protocol_error", 1007: "invalid_text", 1009: "too_big", 1011: "undecodable"}
 """Close codes as words, for the counter ``on_error`` feeds."""
 
@@ -89,14 +93,21 @@ class _Discard:
 class Line:
     """The uvloop transport of one open WebSocket, and its silent log.
 
-    ``transport`` is the real one.
+    ``transport`` is the real one. A ``listener`` that has a ``failed(code)`` is told of the close
+    that picows sends by itself, just before it does: whatever else writes to the socket must stop.
     """
 
-    __slots__ = ("_failed", "_on_error", "transport")
+    __slots__ = ("_failed", "_listener", "_on_error", "transport")
 
-    def __init__(self, transport: asyncio.Transport, on_error: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        on_error: Callable[[str], None],
+        listener: WSListener | None = None,
+    ) -> None:
         self.transport = transport
         self._on_error = on_error
+        self._listener = listener
         self._failed = False
 
     # -- the transport
@@ -188,7 +199,8 @@ class Line:
         """
         what = details[0] if details else None
         if isinstance(what, tuple) and what and isinstance(what[0], int):
-            self._fail(_REASONS.get(int(what[0]), f"close_{int(what[0])}"))
+            code = int(what[0])
+            self._fail(_REASONS.get(code, f"close_{code}"), code)
         else:
             self.exception(_text)
 
@@ -205,11 +217,15 @@ class Line:
         _log.error(
             "listener.failed", error=kind.__name__ if kind and error else "unknown", place=place
         )
-        self._fail("listener_failed")
+        self._fail("listener_failed", _LISTENER_FAILED)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, code: int) -> None:
         """Counts once, and reads no more: each further chunk would be parsed and reported again."""
-        if not self._failed:
-            self._failed = True
-            self._on_error(reason)
-            self.transport.pause_reading()
+        if self._failed:
+            return
+        self._failed = True
+        self._on_error(reason)
+        self.transport.pause_reading()
+        tell = getattr(self._listener, "failed", None)
+        if tell is not None:
+            tell(code)

@@ -43,7 +43,7 @@ from moda.serve.preflight import (
     clients_within,
     raise_descriptor_limit,
 )
-from moda.serve.tls import TlsOptions, server_context
+from moda.serve.tls import TlsListener, TlsOptions, server_context
 from moda.upgrade import Mount
 
 __all__ = ["Plan", "Server", "ServerOptions", "run"]
@@ -61,6 +61,12 @@ LISTENERS = 4
 has a backlog of its own: with one, 10,000 clients at once overflow it, and those dropped wait a
 second or three for their retransmission (measured: 3,000 joins per second with one, 9,200 with
 four).
+"""
+
+
+ECHO = 0.5
+"""Seconds in which the same signal again is the same wish: a shell signals the whole process group,
+and ``make`` passes its own copy on to us 3 ms later. That is nobody in a hurry.
 """
 
 
@@ -176,7 +182,7 @@ class Server:
         )
         self._config.load()
         self._lifespan = self._config.lifespan_class(self._config)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | TlsListener] = []
         self._clean: bool | None = None
         self.port = plan.options.port
         self.door = self._make_door()
@@ -205,7 +211,12 @@ class Server:
             on_refusal=plan.on_refusal,
             on_error=plan.on_error,
         )
-        door.sockets = lambda: plan.connections() + len(self._state.connections) + door.waiting
+        door.sockets = lambda: (
+            plan.connections()
+            + len(self._state.connections)
+            + door.waiting
+            + sum(one.handshaking for one in self._servers if isinstance(one, TlsListener))
+        )
         return door
 
     def _plain(self) -> PlainHttp:
@@ -239,7 +250,7 @@ class Server:
         self.port = int(self._servers[0].sockets[0].getsockname()[1])
         settle_memory()
 
-    async def _listen(self) -> list[asyncio.Server]:
+    async def _listen(self) -> list[asyncio.Server | TlsListener]:
         """Listens with :data:`LISTENERS` sockets on every address of the host.
 
         The port is first bound without sharing, so that one somebody else has is found out.
@@ -250,27 +261,37 @@ class Server:
             options.host or None, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         port = options.port
-        servers: list[asyncio.Server] = []
-        handshake = options.door.handshake_timeout if self._tls else None
+        servers: list[asyncio.Server | TlsListener] = []
         try:
             for family, address in dict.fromkeys((found[0], found[4]) for found in found):
                 with _bound(family, (address[0], port, *address[2:]), shared=False) as probe:
                     port = probe.getsockname()[1]
                 for _ in range(LISTENERS):
                     listener = _bound(family, (address[0], port, *address[2:]), shared=True)
-                    server = await loop.create_server(
-                        lambda: Front(self.door),
-                        sock=listener,
-                        ssl=self._tls,
-                        backlog=BACKLOG,
-                        ssl_handshake_timeout=handshake,
-                    )
+                    server = await self._server(listener)
                     servers.append(server)
         except OSError:
             for server in servers:
                 server.close()
             raise
         return servers
+
+    async def _server(self, listener: socket.socket) -> asyncio.Server | TlsListener:
+        def front() -> Front:
+            return Front(self.door)
+
+        if self._tls is None:
+            loop = asyncio.get_running_loop()
+            return await loop.create_server(front, sock=listener, backlog=BACKLOG)
+        listener.listen(BACKLOG)
+        return TlsListener(
+            listener,
+            self._tls,
+            front,
+            timeout=self.door.options.handshake_timeout,
+            enough=lambda: self.door.sockets() >= self.door.options.max_sockets,
+            on_refusal=self.plan.on_refusal,
+        )
 
     @property
     def url(self) -> str:
@@ -393,13 +414,37 @@ def _loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> No
     )
 
 
+class Wish:
+    """What a signal means after those before it.
+
+    >>> wish = Wish()
+    >>> [wish.heard(number, now) for number, now in [(15, 0.0), (15, 0.003), (2, 0.1), (15, 9.0)]]
+    ['first', 'echo', 'again', 'again']
+    """
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def heard(self, number: int, now: float) -> str:
+        """``first``: leave. ``echo``: the same wish, see :data:`ECHO`. ``again``: leave at once."""
+        if self._first is None:
+            self._first = (number, now)
+            return "first"
+        known, since = self._first
+        return "echo" if number == known and now - since < ECHO else "again"
+
+
 async def _serve(plan: Plan) -> int:
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
+    wish = Wish()
 
     def on_signal(number: int) -> None:
         name = signal.Signals(number).name
-        if asked.is_set():
+        heard = wish.heard(number, time.monotonic())
+        if heard == "echo":
+            return
+        if heard == "again":
             _log.warning("server.killed", signal=name)
             sys.stdout.flush()
             sys.stderr.flush()

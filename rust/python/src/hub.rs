@@ -186,7 +186,7 @@ impl Hub {
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
-    #[pyo3(signature = (mount, v1, fd, transport, socket, socket_id=None, held=false))]
+    #[pyo3(signature = (mount, v1, fd, transport, socket, socket_id=None, held=false, eye=None))]
     #[allow(clippy::too_many_arguments)] // one call per connection, each argument a fact about it
     fn open(
         &mut self,
@@ -197,6 +197,7 @@ impl Hub {
         socket: Py<PyAny>,
         socket_id: Option<&str>,
         held: bool,
+        eye: Option<i32>,
     ) -> u64 {
         self.tick();
         let codec = if v1 {
@@ -208,6 +209,9 @@ impl Hub {
         let conn = self.sessions.hub.open(codec, mount, sink, socket_id);
         if held {
             self.sessions.hub.block(conn);
+        }
+        if let Some(eye) = eye {
+            self.sessions.hub.look_at(conn, eye);
         }
         self.peers.insert(conn, Peer { transport, socket });
         conn.data().as_ffi()
@@ -377,6 +381,15 @@ impl Hub {
             hub.tick();
             hub.sessions
                 .close(conn_key(conn), code, reason, "closed", false);
+        }
+        Self::settle(slf)
+    }
+
+    fn unparsed(slf: &Bound<'_, Self>, conn: u64, code: u16) -> PyResult<()> {
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            hub.sessions.unparsed(conn_key(conn), code);
         }
         Self::settle(slf)
     }

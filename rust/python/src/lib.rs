@@ -27,6 +27,8 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        let panic = module.py().get_type::<pyo3::panic::PanicException>();
+        module.add("PanicException", panic)?;
         module.add("_C_API", crate::capi::capsule(module.py())?)
     }
 }

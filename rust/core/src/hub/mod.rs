@@ -50,6 +50,7 @@ pub use outbox::{Discarded, Outbox};
 pub use publish::Publish;
 pub use send::{ms_since_data, send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
+pub use sweep::Overdue;
 pub use topic::{Delivery, Intercepts, Policy, Sub, Topic};
 
 use crate::ws;
@@ -121,6 +122,8 @@ pub struct Conn {
     pub codec: Codec,
     pub mount: u16,
     sink: Sink,
+    /// The descriptor below a transport, to ask the kernel about and never to write to.
+    eye: Option<RawFd>,
     phase: Phase,
     /// The transport holds bytes of ours that the peer has not read.
     blocked: bool,
@@ -233,6 +236,7 @@ impl<S> Hub<S> {
             codec,
             mount,
             sink,
+            eye: None,
             phase: Phase::Open,
             blocked: false,
             dirty: false,
@@ -250,6 +254,13 @@ impl<S> Hub<S> {
         }
         self.stats.opened += 1;
         key
+    }
+
+    /// Names the descriptor below a transport, whose last byte is a sign of life (TLS).
+    pub fn look_at(&mut self, key: ConnKey, fd: RawFd) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.eye = Some(fd);
+        }
     }
 
     /// Forgets a connection and returns what its subscriptions held. After this call no byte goes
@@ -325,6 +336,29 @@ impl<S> Hub<S> {
                 deadline_ms,
                 hang_up,
             };
+        }
+        self.stats.count_close(code);
+        ended
+    }
+
+    /// Somebody else says goodbye with `code`, right after this: what is queued is sent as far as the
+    /// socket takes it, the rest is dropped, the subscriptions end and nothing of ours follows.
+    pub fn mute(&mut self, key: ConnKey, code: u16) -> Vec<S> {
+        self.catch_up(key);
+        let closable = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Slow);
+        if !self.conns.get(key).is_some_and(closable) {
+            return Vec::new();
+        }
+        self.write_now(key);
+        let ended = self.drop_subs(key);
+        if let Some(conn) = self.conns.get_mut(key) {
+            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
+            if conn.phase != Phase::Cut {
+                conn.phase = Phase::Closing {
+                    deadline_ms: self.now_ms + self.config.close_grace_ms,
+                    hang_up: false,
+                };
+            }
         }
         self.stats.count_close(code);
         ended

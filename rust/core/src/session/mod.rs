@@ -17,7 +17,7 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::hub::{ConnKey, Hub, Intercepts, Policy, Publish, Recovery, SubKey};
+use crate::hub::{Conn, ConnKey, Hub, Intercepts, Overdue, Policy, Publish, Recovery, SubKey};
 use crate::router::{PatternError, Router};
 
 pub use join::MAX_NAME;
@@ -271,6 +271,22 @@ impl<H> Sessions<H> {
         self.end_all(seats, why);
     }
 
+    /// The driver's parser met bytes that are no frame and answers them with a close of its own.
+    pub fn unparsed(&mut self, conn: ConnKey, code: u16) {
+        if !self.hub.conn(conn).is_some_and(Conn::is_open) {
+            return;
+        }
+        let reason = match code {
+            1002 => "malformed frame",
+            1007 => "close reason is not UTF-8",
+            1009 => "frame too big",
+            _ => "internal error",
+        };
+        self.complaints.push_back((conn, code, reason));
+        let seats = self.hub.mute(conn, code);
+        self.end_all(seats, "closed");
+    }
+
     /// The connection is gone. To be called before its descriptor is closed.
     pub fn lost(&mut self, conn: ConnKey) {
         let seats = self.hub.remove(conn);
@@ -296,16 +312,24 @@ impl<H> Sessions<H> {
         slow.len()
     }
 
-    /// Closes what has been silent too long (1002, as Phoenix on Bandit) and cuts unanswered closes.
+    /// Closes what has been silent too long (1002, as Phoenix on Bandit) or takes too long over one
+    /// message (1008), and cuts unanswered closes.
     pub fn sweep(&mut self) {
         let mounts = &self.mounts;
-        let idle = self.hub.sweep(&|mount| {
+        let overdue = self.hub.sweep(&|mount| {
             mounts
                 .get(usize::from(mount))
                 .map_or(0, |mount| mount.idle_ms)
         });
-        for conn in idle {
-            self.close(conn, 1002, "idle", "closed", false);
+        for (conn, why) in overdue {
+            match why {
+                Overdue::Idle => self.close(conn, 1002, "idle", "closed", false),
+                Overdue::Unfinished => {
+                    self.complaints
+                        .push_back((conn, 1008, "message unfinished"));
+                    self.close(conn, 1008, "message unfinished", "closed", false);
+                }
+            }
         }
     }
 }

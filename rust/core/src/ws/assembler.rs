@@ -58,6 +58,8 @@ pub struct Assembler {
 #[derive(Debug)]
 struct Partial {
     op: Opcode,
+    /// When somebody first looked at it.
+    seen_ms: Option<u64>,
     bytes: Vec<u8>,
 }
 
@@ -69,6 +71,13 @@ impl Assembler {
     /// Bytes held for an unfinished message: what this connection costs beyond its share.
     pub fn pending(&self) -> usize {
         self.partial.as_ref().map_or(0, |part| part.bytes.len())
+    }
+
+    /// A time, in the caller's milliseconds, by which the unfinished message had begun: that of the
+    /// first call that found it, so that frames need no clock. None when there is none.
+    pub fn begun_by(&mut self, now_ms: u64) -> Option<u64> {
+        let partial = self.partial.as_mut()?;
+        Some(*partial.seen_ms.get_or_insert(now_ms))
     }
 
     /// Takes one unmasked frame; gives the message it completes, or `None` if more is to come.
@@ -140,7 +149,11 @@ impl Assembler {
                     return complete(op, Cow::Borrowed(payload));
                 }
                 let bytes = payload.to_vec();
-                self.partial = Some(Box::new(Partial { op, bytes }));
+                self.partial = Some(Box::new(Partial {
+                    op,
+                    seen_ms: None,
+                    bytes,
+                }));
                 Ok(None)
             }
         }

@@ -5,9 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 use moda_core::hub::{
-    ms_since_data, Action, Codec, ConnKey, Delivery, History, HistoryLimits, Hub, Policy, Recovery,
-    Sink, SubKey,
+    ms_since_data, Action, Codec, ConnKey, Delivery, History, HistoryLimits, Hub, Overdue, Policy,
+    Recovery, Sink, SubKey,
 };
+use moda_core::ws::Opcode;
 
 use crate::frames::Frame;
 use crate::world::{message, World, SLICED, WHOLE};
@@ -135,9 +136,15 @@ fn connections_are_found_by_their_socket_id_until_they_are_gone() {
 
 // -- silence
 
-fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
+fn overdue_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<(ConnKey, Overdue)> {
     hub.set_now(now_ms);
     hub.sweep(&|mount| [60_000, 1_000, 0][usize::from(mount)])
+}
+
+fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
+    let overdue = overdue_after(hub, now_ms);
+    assert!(overdue.iter().all(|(_, why)| *why == Overdue::Idle));
+    overdue.into_iter().map(|(conn, _)| conn).collect()
 }
 
 #[test]
@@ -164,23 +171,62 @@ fn silence_is_measured_by_each_mounts_own_limit_and_ends_with_any_frame() {
 }
 
 #[test]
-fn half_a_frame_on_a_tcp_socket_is_a_sign_of_life() {
+fn half_a_frame_is_a_sign_of_life_for_as_long_again_as_silence_is_allowed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (server, _) = listener.accept().unwrap();
+    let fd = server.as_raw_fd();
     let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
-    let sink = Sink::Socket(server.as_raw_fd());
-    let conn = hub.open(Codec::PhoenixV2, 0, sink, None);
+    let plain = hub.open(Codec::PhoenixV2, 0, Sink::Socket(fd), None);
+    let secure = hub.open(Codec::PhoenixV2, 0, Sink::Transport, None);
+    hub.look_at(secure, fd);
     client.write_all(&[0x81]).unwrap();
-    // By the hub's clock an hour passed without a frame, by the kernel's hardly a moment without a byte.
-    assert!(idle_after(&mut hub, 3_600_000).is_empty());
-    assert!(idle_after(&mut hub, 3_600_001).is_empty());
+    // By the hub's clock minutes pass without a frame, by the kernel's hardly a moment without a byte.
+    assert!(idle_after(&mut hub, 60_000).is_empty());
+    assert!(idle_after(&mut hub, 119_999).is_empty());
+    assert_eq!(
+        overdue_after(&mut hub, 120_000),
+        [plain, secure].map(|conn| (conn, Overdue::Unfinished))
+    );
+    hub.touch(plain);
+    hub.touch(secure);
+    assert!(idle_after(&mut hub, 239_000).is_empty());
     // What the kernel calls silence is silence.
-    while ms_since_data(server.as_raw_fd()).unwrap() < 20 {
+    while ms_since_data(fd).unwrap() < 20 {
         std::thread::yield_now();
     }
-    hub.set_now(7_200_000);
-    assert_eq!(hub.sweep(&|_| 10), [conn]);
+    hub.set_now(239_000);
+    let idle = hub.sweep(&|_| 10);
+    assert_eq!(idle, [plain, secure].map(|conn| (conn, Overdue::Idle)));
+}
+
+#[test]
+fn a_message_in_pieces_has_a_minute_whatever_comes_in_between() {
+    let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
+    let conn = hub.open(Codec::PhoenixV2, 1, Sink::Transport, None);
+    let feed = |hub: &mut Hub<u32>, op, fin| {
+        hub.touch(conn);
+        let assembler = &mut hub.conn_mut(conn).unwrap().assembler;
+        assembler.push(op, fin, false, b"x", 10).unwrap();
+    };
+    feed(&mut hub, Opcode::Text, false);
+    assert!(idle_after(&mut hub, 100).is_empty());
+    for now in (500..60_100).step_by(500) {
+        hub.set_now(now);
+        feed(&mut hub, Opcode::Ping, true);
+        assert!(idle_after(&mut hub, now).is_empty());
+    }
+    assert_eq!(
+        overdue_after(&mut hub, 60_100),
+        [(conn, Overdue::Unfinished)]
+    );
+    feed(&mut hub, Opcode::Continuation, true);
+    assert!(idle_after(&mut hub, 60_100).is_empty(), "it is whole");
+    feed(&mut hub, Opcode::Text, false);
+    assert!(
+        idle_after(&mut hub, 60_200).is_empty(),
+        "another has its own"
+    );
 }
 
 // -- closing
