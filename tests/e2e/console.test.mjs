@@ -173,7 +173,7 @@ describe('the colours', () => {
     await page.emulateMedia({ colorScheme: 'dark' });
     await eventually('the dark ground', async () => (await ground()) === 'rgb(8, 11, 17)');
     await eventually('a line in dark colours', async () => (await pixels('#price-chart', BLUE)) > 100);
-    assert.equal(await pixels('#price-chart', LIGHT_BLUE), 0);
+    await eventually('no line in light colours', async () => (await pixels('#price-chart', LIGHT_BLUE)) === 0);
     await eventually('a metric in dark colours', async () => (await pixels(memory, [79, 214, 194])) > 10);
   });
 });
@@ -239,7 +239,7 @@ describe('the price source', () => {
     assert.equal(await page.locator('#symbols [role="tab"]').count(), 0);
     assert.match(await text('#price-empty'), /No price has come yet/);
     await eventually('the age', async () => /Last price ?–/.test(await text('#upstream-facts')));
-    assert.equal(await pixels('#price-chart', BLUE), 0);
+    await eventually('an empty chart', async () => (await pixels('#price-chart', BLUE)) === 0);
     wire.say('chart:prices', 'price_tick', {
       e: '24hrMiniTicker', E: Date.now(), s: 'BTCUSDT', c: '60000.12000000', o: '59000.00000000',
       h: '61000.00000000', l: '58000.00000000', v: '1000.00000000', q: '60000000.00000000',
@@ -257,7 +257,7 @@ describe('the price source', () => {
     await eventually('the badge', async () => (await badge()) === 'silent');
     assert.match(await text('#price-note'), /no price for \d+ s/);
     assert.match(await page.title(), /\(silent\)/);
-    assert.equal(await text('#upstream-state'), 'silent');
+    await eventually('the price source', async () => (await text('#upstream-state')) === 'silent');
     wire.ticks = true;
     await eventually('the badge to recover', async () => (await badge()) === 'simulated');
   });
