@@ -97,6 +97,7 @@ class Settings:
             public_host=self.public_host,
             public_url=self.public_url,
             keep_alive=self.keep_alive,
+            max_message=self.max_message,
             tls=tls,
             door=DoorOptions(
                 max_connections=self.max_connections,

@@ -104,8 +104,15 @@ class _Dispatcher:
             await self._lifespan(scope, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif self._mounted is not None:
+        elif self._mounted is None or self._ours(scope["path"]):
+            await send({"type": "websocket.close"})  # before it is accepted: a 403
+        else:
             await self._mounted(scope, receive, send)
+
+    def _ours(self, path: str) -> bool:
+        if path in self._makers or path in self._sites or path in self._exact:
+            return True
+        return any(pattern.fullmatch(path) for pattern in self._patterns)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Our own start and stop are the server's; these events are the mounted application's."""

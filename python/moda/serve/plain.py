@@ -132,7 +132,7 @@ class PlainHttp(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             tail = data[at + upgrade.args[0] :]
             if self._claimed is None:
-                self._another_protocol()
+                self._another_protocol(tail)
                 return False
         except httptools.HttpParserError:
             self._refuse(Refused(400, b"the request is not HTTP/1.1", reason="head"))
@@ -231,18 +231,26 @@ class PlainHttp(HttpToolsProtocol):
 
     # -- leaving
 
-    def _another_protocol(self) -> None:
-        """An upgrade we do not make (h2c, or a WebSocket on a path of nobody's) is served as what
-        it also is: a GET.
+    def _another_protocol(self, tail: bytes) -> None:
+        """An upgrade that is not moda's own: a WebSocket of the mounted application, else (h2c, or
+        nothing is mounted) it is served as what it also is, a GET.
 
-        The parser takes no further request on this connection, so it ends with the answer. A
-        mounted application that speaks WebSocket gets it if uvicorn finds a WebSocket library
-        installed.
+        The parser takes no further request on this connection, so it ends with the answer.
         """
-        if self._should_upgrade():
-            self.handle_websocket_upgrade()
-        elif self.cycle is not None:
-            self.cycle.keep_alive = False
+        if not self._should_upgrade():
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
+            return
+        if self._door.full():
+            self._refuse(self._door.come_back("full"))
+            return
+        self._door.unwatch(self)
+        self._unset_keepalive_if_required()
+        self.handle_websocket_upgrade()
+        if tail and not self.transport.is_closing():
+            protocol = self.transport.get_protocol()
+            assert isinstance(protocol, asyncio.Protocol)
+            protocol.data_received(tail)
 
     def _give_back(self, tail: bytes) -> None:
         assert self._claimed is not None

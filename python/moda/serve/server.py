@@ -64,6 +64,10 @@ four).
 """
 
 
+APP_SOCKET = "moda.serve.mounted:AppSocket"
+"""By name: whoever mounts nothing loads no second WebSocket library."""
+
+
 ECHO = 0.5
 """Seconds in which the same signal again is the same wish: a shell signals the whole process group,
 and ``make`` passes its own copy on to us 3 ms later. That is nobody in a hurry.
@@ -75,7 +79,8 @@ class ServerOptions:
     """Where to listen and how to leave.
 
     ``port`` 0 takes a free one. ``public_host`` and ``public_url`` are where clients reach it, for
-    the start's message alone. ``keep_alive`` in seconds, of idle plain HTTP.
+    the start's message alone. ``keep_alive`` in seconds, of idle plain HTTP. ``max_message`` in
+    bytes, of WebSockets of the mounted application.
     """
 
     host: str = "127.0.0.1"
@@ -83,6 +88,7 @@ class ServerOptions:
     public_host: str | None = None
     public_url: str | None = None
     keep_alive: float = 20.0
+    max_message: int = 1 << 20
     tls: TlsOptions | None = None
     door: DoorOptions = field(default_factory=DoorOptions)
     drain: DrainOptions = field(default_factory=DrainOptions)
@@ -138,6 +144,7 @@ class _State(ServerState):
 
     def __init__(self) -> None:
         self._second = 0
+        self.app_sockets = 0
         self._headers: list[tuple[bytes, bytes]] = []
         super().__init__()
 
@@ -171,7 +178,9 @@ class Server:
         self._config = Config(
             build_face(replace(plan.face, draining=lambda: self.draining)),
             http=HttpToolsProtocol,
-            ws="auto" if plan.face.mounted is not None else "none",
+            ws=APP_SOCKET if plan.face.mounted is not None else "none",
+            ws_max_size=options.max_message,
+            ws_per_message_deflate=False,  # a small frame may hold a hundred times its size
             log_config=None,
             access_log=False,
             server_header=False,
@@ -206,7 +215,7 @@ class Server:
         door = Door(
             plan.mounts,
             replace(options, max_sockets=sockets, max_connections=cap),
-            connections=plan.connections,
+            connections=lambda: plan.connections() + self._state.app_sockets,
             plain=self._plain,
             on_refusal=plan.on_refusal,
             on_error=plan.on_error,
