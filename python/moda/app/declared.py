@@ -160,22 +160,23 @@ def key_finder(registry: asyncapi.Registry) -> KeyFinder | None:
     if not any(route.policy.key for route in registry.routes):
         return None
 
-    def find(topic: str, payload: Any) -> str | None:
-        pointer = registry.policy(topic).key
-        if pointer is None or not isinstance(payload, Mapping):
-            return None
-        value: Any = payload
-        for part in pointer.split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(value, Mapping) and name in value:
-                value = value[name]
-            elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-                value = value[int(name)]
-            else:
-                return None
-        return value if isinstance(value, str) else repr(value)
+    return lambda topic, payload: _key(registry.policy(topic).key, payload)
 
-    return find
+
+def _key(pointer: str | None, payload: Any) -> str | None:
+    """The value at a JSON pointer as text, or None where there is none."""
+    if pointer is None or not isinstance(payload, Mapping):
+        return None
+    value: Any = payload
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value if isinstance(value, str) else repr(value)
 
 
 def load_handler(path: str, address: str) -> type[Channel] | Stream:
@@ -244,9 +245,13 @@ def served_by_document(route: asyncapi.Route) -> type[Channel] | Stream:
 
 def _relay(route: asyncapi.Route) -> type[Channel]:
     class Relay(Channel):
-        """Hands what one client sends to all others."""
+        """Hands what one client sends to all others, byte for byte.
 
-        async def handle(self, event: str, payload: Any) -> Reply:
+        Decoded and encoded again, a whole number beyond 64 bits would arrive as a float, and 1.10
+        as 1.1.
+        """
+
+        async def _verbatim(self, event: str, payload: Any, text: bytes) -> Reply:
             if event in RESERVED:
                 return Reply("error", {"reason": "reserved event", "event": event})
             if not route.accepts(event):
@@ -254,9 +259,13 @@ def _relay(route: asyncapi.Route) -> type[Channel]:
                     "error",
                     {"reason": "unknown event", "event": event, "accepted": sorted(route.events)},
                 )
-            if not isinstance(payload, dict | bytes | Raw):
+            if isinstance(payload, bytes):
+                self.broadcast_from(event, payload)
+            elif isinstance(payload, dict):
+                key = _key(route.policy.key, payload)
+                self.broadcast_from(event, Raw(text), key=key)
+            else:
                 return Reply("error", {"reason": "a payload is an object or binary"})
-            self.broadcast_from(event, payload)
             return Reply()
 
     return Relay
