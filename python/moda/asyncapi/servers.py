@@ -52,8 +52,13 @@ class Server:
         host = "localhost" if self.host in EVERY_INTERFACE else self.host
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
+        # As variables, which a client generated from the document may be given other values for.
         server: dict[str, Any] = {
-            "host": f"{host}:{self.port}",
+            "host": "{domain}:{port}",
+            "variables": {
+                "domain": {"default": host, "description": "Host name, set with PHX_HOST."},
+                "port": {"default": str(self.port), "description": "Port, set with PORT."},
+            },
             "pathname": f"{self.path.rstrip('/')}/websocket",
             "protocol": "wss" if self.secure else "ws",
             "title": "Phoenix WebSocket",
