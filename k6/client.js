@@ -17,6 +17,10 @@ export const url = `${__ENV.URL || "ws://127.0.0.1:4001"}/socket/websocket?vsn=2
 export const seconds = Number(__ENV.SECONDS || 20);
 export const clients = Number(__ENV.CLIENTS || 100);
 
+// The part of what was promised that has to arrive. The rest is the edges: clients come over two
+// seconds and leave over two, so that the last words of a room find some of it gone.
+export const SHARE = 0.9;
+
 // Every client connects within the first two seconds, stays, and leaves in order.
 export const scenario = {
   executor: "per-vu-iterations",

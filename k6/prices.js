@@ -2,20 +2,22 @@
 
 import { Counter, Rate, Trend } from "k6/metrics";
 import { check } from "k6";
-import { Client, clients, scenario, seconds, thresholds as common } from "./client.js";
+import { Client, SHARE, clients, scenario, seconds, thresholds as common } from "./client.js";
 
 const ticks = new Counter("price_ticks");
 const wellFormed = new Rate("price_well_formed");
 // From the event's own time (E, milliseconds) to its arrival.
 const age = new Trend("price_age", true);
 
+const SYMBOLS = 2;
+
 export const options = {
   scenarios: { clients: scenario },
   thresholds: {
     ...common,
     checks: ["rate==1"],
-    // At least one tick in two seconds for every watcher.
-    price_ticks: [`count>${(clients * seconds) / 2}`],
+    // Two symbols, about one tick a second each, for every watcher.
+    price_ticks: [`count>${Math.floor(clients * seconds * SYMBOLS * SHARE)}`],
     price_well_formed: ["rate==1"],
     price_age: ["p(95)<250"],
   },

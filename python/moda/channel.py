@@ -110,6 +110,9 @@ class Channel:
     intercept: ClassVar[frozenset[str]] = frozenset()
     """Broadcast events this channel wants to see, change or drop before its client does (:meth:`outgoing`)."""
 
+    _verbatim: ClassVar[Any] = None
+    """``handle(event, payload)`` with a third argument, the payload's JSON text as it came."""
+
     __slots__ = ("__dict__", "__weakref__", "_port", "_ref", "params", "socket", "topic")
 
     topic: str

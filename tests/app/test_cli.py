@@ -156,6 +156,23 @@ def test_a_module_without_a_gateway_is_told_how_to_have_one(tmp_path, monkeypatc
     assert "write `gateway = Gateway()` in it" in refusal("bare:gateway")
 
 
+def test_a_handler_that_a_document_names_is_found_beside_the_user_without_a_target(
+    tmp_path, monkeypatch
+):
+    name = f"hand_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text(
+        "from moda import Channel\nclass Room(Channel):\n    pass\n"
+    )
+    (tmp_path / "doc.yaml").write_text(
+        "asyncapi: 3.0.0\ninfo: {title: T, version: '1'}\n"
+        f"channels: {{room: {{address: 'room:x', x-moda: {{handler: '{name}:Room'}}}}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    load_gateway(None, load_settings({"MODA_ASYNCAPI": "doc.yaml"})).build()
+    assert sys.modules.pop(name).Room
+
+
 # -- mistakes
 
 

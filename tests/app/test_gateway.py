@@ -24,6 +24,8 @@ from moda import (
     Stream,
 )
 from moda.hub import Hub
+from moda.wire.handshake import HandshakeOptions
+from moda.wire.origin import OriginRule
 from moda.wire.phoenix import MountOptions
 from moda.wire.token import TokenRule
 from phoenix import OK, error
@@ -116,6 +118,45 @@ class TestChannel:
             "/socket, /admin"
         )
 
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"sockets": "/socket"}, r"takes sockets as a list of paths .*got '/socket'"),
+            ({"sockets": [5]}, "takes a socket as its path, got 5"),
+            ({"history": 5}, r"takes history as a History .*got 5"),
+            ({"history": History(-1)}, "takes a history size from 0 to 1000000, got -1"),
+            ({"history": History(1, ttl=0)}, r"takes a history ttl above 0 .*got 0"),
+            ({"history": History(1, ttl="x")}, r"takes a history ttl above 0 .*got 'x'"),  # type: ignore[arg-type]
+            ({"max_subscribers": "5"}, "takes max_subscribers from 1, got '5'"),
+        ],
+    )
+    def test_an_option_of_the_wrong_kind_is_named_with_what_it_takes(self, gateway, options, says):
+        with pytest.raises(ConfigurationError, match=rf"^channel\('room'\) {says}"):
+            gateway.channel("room", **options)(Channel)
+
+    @pytest.mark.parametrize("second", ["room:{x}", "room:{other}"])
+    def test_a_pattern_declared_twice_is_refused_and_both_are_named(self, gateway, second):
+        class First(Channel):
+            """Empty."""
+
+        class Second(Channel):
+            """Empty."""
+
+        gateway.channel("room:{x}")(First)
+        gateway.channel(second)(Second)
+        with pytest.raises(ConfigurationError) as caught:
+            gateway.build()
+        assert f"channel({second!r})" in str(caught.value)
+        assert "Second would serve the topics that First serves already on '/socket'" in str(
+            caught.value
+        )
+
+    def test_one_pattern_may_be_served_differently_on_two_sockets(self, gateway):
+        gateway.socket("/admin")
+        gateway.channel("room", sockets=["/socket"])(Channel)
+        gateway.channel("room", sockets=["/admin"])(Channel)
+        gateway.build()
+
     def test_policies_are_checked(self, gateway):
         with pytest.raises(ConfigurationError, match="max_subscribers from 1, got 0"):
             gateway.channel("room", max_subscribers=0)(Channel)
@@ -207,6 +248,24 @@ class TestSocket:
         with pytest.raises(ConfigurationError, match="starts with / and names something"):
             gateway.socket(path)
 
+    @pytest.mark.parametrize(
+        ("path", "says"),
+        [
+            ("/a/{b", "a brace that belongs to no variable"),
+            ("/a/b}", "a brace that belongs to no variable"),
+            ("/a/{B}", "a brace that belongs to no variable"),
+            ("/{a}/{a}", "names {a} twice"),
+        ],
+    )
+    def test_a_path_whose_variables_are_none_is_refused(self, gateway, path, says):
+        with pytest.raises(ConfigurationError, match=says):
+            gateway.socket(path)
+
+    @pytest.mark.parametrize("option", ["connect", "subprotocols"])
+    def test_an_option_of_the_wrong_kind_is_named(self, gateway, option):
+        with pytest.raises(ConfigurationError, match=rf"socket\('/a'\) takes {option} as .*'b'"):
+            gateway.socket("/a", **{option: "b"})
+
     def test_a_trailing_slash_changes_nothing(self, gateway):
         gateway.socket("/admin/")
         gateway.socket("/admin", max_channels=3)
@@ -222,10 +281,14 @@ class TestSocket:
             ("idle_seconds", -1),
             ("idle_seconds", float("inf")),
             ("idle_seconds", float("nan")),
+            ("idle_seconds", "x"),
+            ("max_channels", 1.5),
+            ("max_message_bytes", "1M"),
         ],
     )
     def test_a_bound_out_of_range_is_named(self, gateway, option, value):
-        with pytest.raises(ConfigurationError, match=f"takes {option} from [01] to .*got {value}"):
+        got = f"takes {option} from [01] to .*got {value!r}"
+        with pytest.raises(ConfigurationError, match=got):
             gateway.socket("/socket", **{option: value})
 
     @pytest.mark.parametrize("origins", ["", [], "nonsense", ["any", "same"]])
@@ -286,6 +349,33 @@ class TestConfigure:
         mounts = gateway.build()
         assert [mount.options.max_channels for mount in mounts] == [3, 4]
         assert {mount.options.tokens.mode for mount in mounts} == {"required"}
+
+    def test_what_a_declared_socket_left_open_is_the_operators_on_every_mount(self, gateway):
+        gateway.socket(connect=lambda asked: None)
+        gateway.socket("/admin", idle_seconds=9)
+        origins = OriginRule.parse("https://ops.example.com")
+        gateway.configure(
+            sockets=MountOptions(
+                max_channels=7,
+                max_message_bytes=2048,
+                idle_seconds=5,
+                handshake=HandshakeOptions(origins=origins),
+            )
+        )
+        default, admin = (mount.options for mount in gateway.build())
+        for options in (default, admin):
+            assert (options.max_channels, options.max_message_bytes) == (7, 2048)
+            assert options.handshake.origins == origins
+        assert (default.idle_seconds, admin.idle_seconds) == (5, 9)
+
+    def test_pages_of_the_public_name_count_as_the_same_host_on_a_declared_socket(self, gateway):
+        gateway.socket("/live", origins=["same", "https://partner.example"])
+        gateway.socket("/closed", origins=["https://partner.example"])
+        gateway.configure(sockets=MountOptions(), hosts=["pub.example.com"])
+        _, live, closed = (mount.options.handshake.origins for mount in gateway.build())
+        assert live.admits("https://pub.example.com", "moda.internal")
+        assert live.admits("https://partner.example", "moda.internal")
+        assert not closed.admits("https://pub.example.com", "moda.internal")
 
 
 class TestLife:
@@ -455,6 +545,29 @@ class TestDocument:
         answer = await late.ask("1", "1", "chat:a", "phx_join", {})
         assert answer["response"] == {"reason": "too many subscribers", "limit": 2}
 
+    async def test_a_relay_hands_on_the_text_it_was_sent(self, serve, connect):
+        """Decoded and encoded again, the first number was a float and the second lost its zero."""
+        running = await serve(Gateway(asyncapi=DOCUMENT, builtins=False))
+        ann, bob = await connect(running), await connect(running)
+        await ann.join("chat:a")
+        await bob.join("chat:a")
+        payload = '{"n": 12345678901234567890123, "price":1.10, "text":"h\\u0069"}'
+        await ann.write(f'["1","2","chat:a","said",{payload}]')
+        assert await bob.read() == f'[null,null,"chat:a","said",{payload}]'
+
+    async def test_a_relay_of_the_newest_keeps_one_of_each_key(self, serve, connect):
+        policy = b"x-moda: {publish: clients, delivery: latest, key: /text}"
+        document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
+        gateway = Gateway(asyncapi=document, builtins=False)
+        running = await serve(gateway)
+        keys: list[Any] = []
+        prepare = gateway.hub.prepare
+        gateway.hub.prepare = lambda *given: keys.append(given[3]) or prepare(*given)  # type: ignore[method-assign,func-returns-value]
+        ann = await connect(running)
+        await ann.join("chat:a")
+        await ann.ask("1", "2", "chat:a", "said", {"text": "hi"})
+        assert keys == ["hi"]
+
     @pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply"])
     async def test_a_relay_hands_on_no_event_of_the_protocol(self, serve, connect, event):
         """A document without operations lets any event through; this one closed everybody's channel."""
@@ -484,6 +597,47 @@ class TestDocument:
         assert answer == {"status": "ok", "response": {"heard": "hi"}}
         answer = await client.ask("1", "3", "chat:a", "said", {})
         assert answer["response"]["reason"] == "invalid payload"
+
+    @pytest.mark.parametrize("address", ["chart:prices", "telemetry:metrics"])
+    async def test_an_address_of_modas_own_is_the_documents_when_the_builtins_are_off(
+        self, serve, connect, address
+    ):
+        document = (
+            b"{asyncapi: 3.0.0, info: {title: T, version: '1'}, "
+            b"channels: {mine: {address: '%s'}}}" % address.encode()
+        )
+        client = await connect(await serve(Gateway(asyncapi=document, builtins=False)))
+        await client.join(address)
+
+    async def test_the_topic_of_the_connection_is_joined_with_no_document_either(
+        self, serve, connect
+    ):
+        client = await connect(await serve(Gateway(asyncapi=DOCUMENT, builtins=False)))
+        await client.send("1", "1", "phoenix", "phx_join", {})
+        await client.expect(None, "1", "phoenix", "phx_reply", error("unmatched topic"))
+
+    def test_a_policy_that_is_not_kept_is_said_at_the_start(self):
+        policy = b"x-moda: {access: token, history: {size: 5, durable: true}}"
+        document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
+        with capture_logs() as logs:
+            Gateway(asyncapi=document, builtins=False).build()
+        warnings = [log["warning"] for log in logs if log["event"] == "policy.not_kept"]
+        assert len(warnings) == 2
+        assert warnings[0].startswith("channel 'chat:{room}' declares a durable history; this")
+        assert "every join will be answered unauthorized; set MODA_SOCKET_AUTH" in warnings[1]
+
+    @pytest.mark.parametrize("way", ["tokens", "hook"])
+    def test_access_by_token_is_no_warning_where_a_client_can_show_one(self, way):
+        policy = b"x-moda: {access: token}"
+        document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
+        gateway = Gateway(asyncapi=document, builtins=False)
+        if way == "hook":
+            gateway.connect(lambda asked: None)
+        else:
+            gateway.configure(sockets=MountOptions(tokens=TokenRule.of("optional", ["secret"])))
+        with capture_logs() as logs:
+            gateway.build()
+        assert logs == []
 
     async def test_a_gateway_without_builtins_serves_none_of_them(self, serve, connect):
         client = await connect(await serve(Gateway(builtins=False)))

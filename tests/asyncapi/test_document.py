@@ -9,6 +9,7 @@ import pytest
 
 from moda.asyncapi import Document, DocumentError, load, merge, own
 from moda.asyncapi.dump import to_yaml
+from moda.asyncapi.rewrite import mirror
 
 from .support import document, room
 
@@ -136,7 +137,9 @@ def test_a_key_without_latest_delivery_is_a_warning() -> None:
         ({"asyncapi": "2.6.0"}, 'my.yaml: #/asyncapi: received "2.6.0"; accepted: 3.0.0'),
         ({"asyncapi": 3.0}, "#/asyncapi: received 3.0"),
         ({"info": ...}, "#/info: received null"),
-        ({"info": {"title": "x", "version": 1}}, "an object with title and version"),
+        ({"info": 5}, "#/info: received 5; accepted: an object with title and version"),
+        ({"info": {"title": "x", "version": 1}}, "#/info/version: received 1; accepted: a string"),
+        ({"info": {"version": "1"}}, "#/info: title is missing; accepted: a string"),
         ({"channels": []}, "#/channels: received an array of 0 items"),
         ({"components": "x"}, '#/components: received "x"'),
         ({"x_moda": {"veiw": "client"}}, "accepted at the root: an object with view"),
@@ -202,7 +205,51 @@ def test_a_wrong_parameter_is_named(parameter: Any, expected: str) -> None:
     assert expected in refusal(room(channels__room__parameters={"roomId": parameter}))
 
 
+# -- a viewpoint that is not said
+
+
+def test_a_document_that_sends_joins_and_says_no_view_is_read_from_the_clients_side() -> None:
+    turned = mirror(room())
+    del turned["x-moda"]
+    found = document(turned)
+    assert sides(found) == sides(document())
+    assert found.warnings == (
+        "my.yaml: #/operations/enter sends phx_join, which only clients do, so the document is read"
+        " from the client's side; say so with x-moda: {view: client} at its root",
+    )
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_join_on_the_wrong_side_of_a_document_that_is_sure_of_its_own_is_a_warning(
+    said: bool,
+) -> None:
+    again = {
+        "action": "send",
+        "channel": {"$ref": "#/channels/room"},
+        "messages": [{"$ref": "#/channels/room/messages/join"}],
+    }
+    tree = room(operations__again=again)
+    if said:
+        tree["x-moda"] = {"view": "server"}
+    found = document(tree)
+    assert found.warnings == (
+        "my.yaml: #/operations/again sends phx_join, which only clients do; if the document speaks"
+        " for the client, say x-moda: {view: client} at its root",
+    )
+    assert found.channels[0].inbound[0].event == "phx_join"
+
+
+def test_an_operation_that_lists_no_messages_says_nothing_about_joins() -> None:
+    tree = room(operations__hear__messages=...)
+    assert document(tree).warnings == ()
+
+
 # -- two documents
+
+
+def test_what_one_document_is_warned_of_is_said_once_when_two_are_merged() -> None:
+    tree = room(channels__nowhere={"messages": {}})
+    assert len(merge(own(), document(tree)).warnings) == 1
 
 
 def test_two_channels_of_one_address_in_a_document_are_refused() -> None:
@@ -243,7 +290,7 @@ def test_names_that_both_documents_use_are_kept_apart() -> None:
     tree = room(
         channels__chartPrices={"address": "mine", "messages": {"chartJoin": mine}},
         components__schemas__joinPayload={"type": "string"},
-        operations__joinPrices={"action": "receive", "channel": {"$ref": "#/channels/chartPrices"}},
+        operations__joinChart={"action": "receive", "channel": {"$ref": "#/channels/chartPrices"}},
     )
     merged = merge(own(), document(tree))
     by_address = {channel.address.template: channel for channel in merged.channels}

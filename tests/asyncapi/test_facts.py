@@ -67,6 +67,46 @@ def test_the_interval_has_the_bounds_of_the_code() -> None:
     assert join.check({"client": {"name": "web"}}) is None
 
 
+def test_metrics_under_a_second_name_are_flagged_as_aliases() -> None:
+    point = own().root["components"]["schemas"]["telemetryMetricPoint"]
+    assert point["properties"]["name"]["x-aliases"] == {
+        metric.name: metric.alias_of for metric in METRICS if metric.alias_of is not None
+    }
+
+
+def test_what_people_generate_types_from_has_the_names_they_know() -> None:
+    """Names a client's code is built on: renaming one breaks builds and changes nothing on the wire."""
+    components = own().root["components"]
+    assert {
+        "joinPayload",
+        "telemetryMetricPoint",
+        "telemetrySeriesPoint",
+        "priceTick",
+        "chartJoinReplyPayload",
+        "phxSystemPayload",
+    } <= set(components["schemas"])
+    assert {
+        "telemetryJoin",
+        "telemetryJoinReply",
+        "metric",
+        "chartJoin",
+        "chartJoinReply",
+        "priceTickOut",
+        "phxError",
+        "phxClose",
+    } <= set(components["messages"])
+    operations = own().root["operations"]
+    assert {
+        name: operations[name]["action"]
+        for name in ("joinTelemetry", "receiveMetrics", "joinChart", "receivePriceTick")
+    } == {
+        "joinTelemetry": "receive",
+        "receiveMetrics": "send",
+        "joinChart": "receive",
+        "receivePriceTick": "send",
+    }
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_every_metric_of_the_code_is_described_and_fits_the_schema(metric: Any) -> None:
     text = to_json(own().root).decode()

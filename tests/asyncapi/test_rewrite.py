@@ -115,9 +115,9 @@ def test_a_pruned_document_loses_what_only_the_channel_used_and_keeps_the_rest()
     pruned = without(root, ["chart:prices"])
     assert list(pruned["channels"]) == ["telemetryMetrics", "phoenix"]
     assert not any("rices" in name or "Price" in name for name in pruned["operations"])
-    assert "priceTick" not in pruned["components"]["messages"]
+    assert "priceTickOut" not in pruned["components"]["messages"]
     assert "decimal" not in pruned["components"]["schemas"]
-    assert "metricPoint" in pruned["components"]["schemas"]
+    assert "telemetryMetricPoint" in pruned["components"]["schemas"]
     assert "socket" in pruned["components"]["channelBindings"]
     assert [tag["name"] for tag in pruned["info"]["tags"]] == ["phoenix", "telemetry"]
     assert "chartPrices" in root["channels"], "the document itself is left alone"

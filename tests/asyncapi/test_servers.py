@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moda.asyncapi import Server, merge, own
+from moda.asyncapi import Server, Site, merge, own
 from moda.errors import ConfigurationError
 
 from .support import document, room
@@ -15,7 +15,11 @@ from .support import document, room
 def test_without_arguments_the_document_has_the_default_address() -> None:
     assert own().root["servers"] == {
         "gateway": {
-            "host": "localhost:4001",
+            "host": "{domain}:{port}",
+            "variables": {
+                "domain": {"default": "localhost", "description": "Host name, set with PHX_HOST."},
+                "port": {"default": "4001", "description": "Port, set with PORT."},
+            },
             "pathname": "/socket/websocket",
             "protocol": "ws",
             "title": "Phoenix WebSocket",
@@ -39,7 +43,9 @@ def test_a_server_says_where_clients_reach_it(
     server: Server, host: str, path: str, protocol: str
 ) -> None:
     found = server.described()
-    assert (found["host"], found["pathname"], found["protocol"]) == (host, path, protocol)
+    values = {name: variable["default"] for name, variable in found["variables"].items()}
+    said = found["host"].format(**values)
+    assert (said, found["pathname"], found["protocol"]) == (host, path, protocol)
 
 
 def test_every_socket_mount_is_a_server_and_every_own_channel_is_on_all_of_them() -> None:
@@ -59,6 +65,12 @@ def test_a_token_is_asked_for_in_the_document_only_where_it_is_needed(
     assert ("security" in server) is needed
 
 
+def test_the_page_shows_an_address_that_can_be_copied() -> None:
+    page = Site(own([Server("moda.example.com", 443, True)])).answer("/asyncapi")
+    assert page is not None
+    assert b"wss://moda.example.com:443/socket/websocket" in page.body
+
+
 def test_the_channels_of_a_part_that_is_off_are_not_declared() -> None:
     found = own(without=["chart:prices"])
     assert [channel.id for channel in found.channels] == ["telemetryMetrics", "phoenix"]
@@ -68,7 +80,7 @@ def test_a_users_servers_stand_beside_modas() -> None:
     tree = room(servers={"gateway": {"host": "chat.example.com", "protocol": "wss"}})
     root = merge(own(), document(tree)).root
     assert root["servers"]["gateway"]["host"] == "chat.example.com"
-    assert root["servers"]["moda_gateway"]["host"] == "localhost:4001"
+    assert root["servers"]["moda_gateway"]["host"] == "{domain}:{port}"
     assert root["channels"]["chartPrices"]["servers"] == [{"$ref": "#/servers/moda_gateway"}]
 
 

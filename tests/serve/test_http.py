@@ -13,13 +13,16 @@ from litestar import get as route_get
 from litestar import post as route_post
 from litestar.params import FromPath, JSONBody
 
+from moda.asyncapi import Site, own
 from moda.errors import ConfigurationError
+from moda.hub import Hub
 from moda.message import ServiceStatus
 from moda.serve.counts import DoorCounts
 from moda.serve.door import DoorOptions
 from moda.serve.face import Face
-from moda.serve.metrics import HttpLatency
+from moda.serve.metrics import Exporter, HttpLatency
 from moda.serve.proxies import TrustedProxies
+from moda.telemetry import LoopLag
 
 from .conftest import get
 
@@ -50,6 +53,24 @@ async def test_health_names_every_service_and_is_never_cached(house, connect, pa
     assert body["services"]["prices"] == {"status": "simulated", "detail": {"symbols": 2}}
     assert body["uptime_seconds"] >= 0
     assert answer.header("cache-control") == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/api/v1/health", "/metrics", "/api/v1/docs", "/api/v1/openapi.json", "/asyncapi"],
+)
+async def test_a_head_is_answered_as_a_get_without_its_body(house, connect, path):
+    http = HttpLatency()
+    exporter = Exporter(stats=Hub().stats, http=http, lag=LoopLag(), version="1")
+    face = plain_face(exporter=exporter, latency=http, sites=(Site(own()),))
+    home = await house(face=face)
+    client = await connect(home.port)
+    await client.send(get(path, method="HEAD") + get("/nothing"))
+    head = (await client.reader.readuntil(b"\r\n\r\n")).decode().lower()
+    assert head.startswith("http/1.1 200 ")
+    assert "\r\ncontent-length: 0\r\n" not in head
+    assert (await client.response()).status == 404, "the next answer comes right behind the head"
+    assert ("HEAD", path, 200) in {series for series, _ in http.counts()}
 
 
 @pytest.mark.parametrize("state", ["degraded", "down"])

@@ -46,6 +46,8 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         ),
         servers=_servers(settings),
         document=settings.asyncapi,
+        hosts=settings.public_hosts(),
+        interval_ms=settings.telemetry_interval_ms,
     )
     latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
     collectors: list[Collector] = [counts]

@@ -230,6 +230,10 @@ def load_gateway(target: str | None, settings: Settings) -> Gateway:
     """
     from moda.app.gateway import Gateway
 
+    # Before anything else: the handlers a document names are the application's modules as well.
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     if target is None:
         return Gateway(asyncapi=settings.asyncapi)
     name, colon, attribute = target.partition(":")
@@ -239,9 +243,6 @@ def load_gateway(target: str | None, settings: Settings) -> Gateway:
             f"got {target!r}; takes module:attribute, such as {_suggested(target)} "
             "for a Gateway named gateway in that module"
         )
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -8,19 +8,139 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from moda import asyncapi
+from moda.asyncapi import address as addresses
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
 from moda.hub import RESERVED
-from moda.message import Raw, Reply
+from moda.message import Delivery, History, Raw, Reply
+from moda.wire.phoenix import MountOptions
 
-__all__ = ["checker", "key_finder", "load_handler", "served_by_document", "serving"]
+__all__ = [
+    "Declared",
+    "checker",
+    "declared_channel",
+    "key_finder",
+    "load_handler",
+    "served_by_document",
+    "serving",
+    "twice",
+    "unkept",
+]
 
 Check = Callable[[str, Any], dict[str, Any] | None]
 KeyFinder = Callable[[str, Any], str | None]
+
+
+MAX_SUBSCRIBERS = (1 << 31) - 1
+MAX_HISTORY = 1_000_000
+MAX_TTL = 366 * 86_400.0
+"""The bounds a document's ``x-moda`` has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One channel: its pattern, who serves it, and the policy that code names for it."""
+
+    pattern: str
+    serves: type[Channel] | Stream
+    sockets: tuple[str, ...] | None = None
+    delivery: Delivery | None = None
+    history: History | None = None
+    max_subscribers: int | None = None
+
+    @property
+    def shape(self) -> str:
+        """The pattern without the names of its parameters."""
+        return addresses.parse(self.pattern).shape
+
+    @property
+    def server(self) -> str:
+        """The name of what serves it, for a sentence."""
+        kind = self.serves if isinstance(self.serves, type) else type(self.serves)
+        return kind.__name__
+
+
+def declared_channel(
+    pattern: str,
+    serves: Any,
+    sockets: Any,
+    delivery: Delivery | None,
+    history: Any,
+    max_subscribers: Any,
+) -> Declared:
+    """Checks what ``gateway.channel`` was given. ConfigurationError says what, got and takes.
+
+    The pattern's form and the sockets' names are looked at when the gateway is built.
+    """
+    call = f"channel({pattern!r})"
+    target = serving(pattern, serves)
+    if max_subscribers is not None and not (
+        type(max_subscribers) is int and 1 <= max_subscribers <= MAX_SUBSCRIBERS
+    ):
+        raise ConfigurationError(f"{call} takes max_subscribers from 1, got {max_subscribers!r}")
+    if history is not None:
+        _check_history(call, history)
+    if sockets is not None:
+        if isinstance(sockets, str) or not isinstance(sockets, Sequence | set | frozenset):
+            raise ConfigurationError(
+                f"{call} takes sockets as a list of paths such as ['/socket'], got {sockets!r}"
+            )
+        if wrong := [path for path in sockets if not isinstance(path, str)]:
+            raise ConfigurationError(f"{call} takes a socket as its path, got {wrong[0]!r}")
+        sockets = tuple(path.rstrip("/") for path in sockets)
+    return Declared(pattern, target, sockets, delivery, history, max_subscribers)
+
+
+def _check_history(call: str, history: Any) -> None:
+    if not isinstance(history, History):
+        raise ConfigurationError(
+            f"{call} takes history as a History such as History(size=100, ttl=60), got {history!r}"
+        )
+    if type(history.size) is not int or not 0 <= history.size <= MAX_HISTORY:
+        raise ConfigurationError(
+            f"{call} takes a history size from 0 to {MAX_HISTORY}, got {history.size!r}"
+        )
+    ttl: Any = history.ttl
+    number = isinstance(ttl, int | float) and not isinstance(ttl, bool) and math.isfinite(ttl)
+    if not number or not 0 < ttl <= MAX_TTL:
+        raise ConfigurationError(
+            f"{call} takes a history ttl above 0 and up to {MAX_TTL:.0f} seconds, got {ttl!r}"
+        )
+
+
+def twice(late: Declared, first: Declared, path: str) -> ConfigurationError:
+    """Two declarations of one set of topics on one socket: the second would never be reached."""
+    patterns = f"channel({late.pattern!r})"
+    if late.pattern != first.pattern:
+        patterns = f"channel({first.pattern!r}) and {patterns}"
+    return ConfigurationError(
+        f"{patterns}: {late.server} would serve the topics that {first.server} serves already on "
+        f"{path!r} and never be reached; takes one declaration for each pattern and socket "
+        "(Gateway(builtins=False) leaves out moda's own)"
+    )
+
+
+def unkept(pattern: str, policy: asyncapi.Policy, mounts: Sequence[MountOptions]) -> Iterator[str]:
+    """What a channel's policy says and this gateway will not do, in sentences for a log."""
+    if policy.durable:
+        yield (
+            f"channel {pattern!r} declares a durable history; this version keeps history in memory, "
+            "and a restart loses it"
+        )
+    if policy.access == "token" and all(
+        mount.tokens.mode == "off" and mount.connect is None for mount in mounts
+    ):
+        yield (
+            f"channel {pattern!r} declares access token, and no client can show one: every join "
+            "will be answered unauthorized; set MODA_SOCKET_AUTH=required (or optional) with "
+            "MODA_SOCKET_TOKENS, or declare a connect hook"
+        )
 
 
 def checker(route: asyncapi.Route | None) -> Check | None:
@@ -40,22 +160,23 @@ def key_finder(registry: asyncapi.Registry) -> KeyFinder | None:
     if not any(route.policy.key for route in registry.routes):
         return None
 
-    def find(topic: str, payload: Any) -> str | None:
-        pointer = registry.policy(topic).key
-        if pointer is None or not isinstance(payload, Mapping):
-            return None
-        value: Any = payload
-        for part in pointer.split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(value, Mapping) and name in value:
-                value = value[name]
-            elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-                value = value[int(name)]
-            else:
-                return None
-        return value if isinstance(value, str) else repr(value)
+    return lambda topic, payload: _key(registry.policy(topic).key, payload)
 
-    return find
+
+def _key(pointer: str | None, payload: Any) -> str | None:
+    """The value at a JSON pointer as text, or None where there is none."""
+    if pointer is None or not isinstance(payload, Mapping):
+        return None
+    value: Any = payload
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return value if isinstance(value, str) else repr(value)
 
 
 def load_handler(path: str, address: str) -> type[Channel] | Stream:
@@ -124,9 +245,13 @@ def served_by_document(route: asyncapi.Route) -> type[Channel] | Stream:
 
 def _relay(route: asyncapi.Route) -> type[Channel]:
     class Relay(Channel):
-        """Hands what one client sends to all others."""
+        """Hands what one client sends to all others, byte for byte.
 
-        async def handle(self, event: str, payload: Any) -> Reply:
+        Decoded and encoded again, a whole number beyond 64 bits would arrive as a float, and 1.10
+        as 1.1.
+        """
+
+        async def _verbatim(self, event: str, payload: Any, text: bytes) -> Reply:
             if event in RESERVED:
                 return Reply("error", {"reason": "reserved event", "event": event})
             if not route.accepts(event):
@@ -134,9 +259,13 @@ def _relay(route: asyncapi.Route) -> type[Channel]:
                     "error",
                     {"reason": "unknown event", "event": event, "accepted": sorted(route.events)},
                 )
-            if not isinstance(payload, dict | bytes | Raw):
+            if isinstance(payload, bytes):
+                self.broadcast_from(event, payload)
+            elif isinstance(payload, dict):
+                key = _key(route.policy.key, payload)
+                self.broadcast_from(event, Raw(text), key=key)
+            else:
                 return Reply("error", {"reason": "a payload is an object or binary"})
-            self.broadcast_from(event, payload)
             return Reply()
 
     return Relay

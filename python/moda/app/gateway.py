@@ -12,20 +12,27 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 import structlog
 
 from moda import asyncapi as documents
-from moda.app.declared import checker, key_finder, served_by_document, serving
+from moda.app.declared import (
+    Declared,
+    checker,
+    declared_channel,
+    key_finder,
+    served_by_document,
+    twice,
+    unkept,
+)
+from moda.app.sockets import SocketRules, declared_socket
 from moda.app.supervisor import Supervisor
-from moda.channel import Channel, Stream
+from moda.channel import Stream
 from moda.errors import ConfigurationError
 from moda.hub import Hub
 from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
-from moda.wire.handshake import HandshakeOptions
-from moda.wire.origin import OriginRule
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route
 
 __all__ = ["Gateway"]
@@ -37,16 +44,6 @@ DEFAULT_SOCKET = "/socket"
 
 OWN_ADDRESSES = frozenset({"telemetry:metrics", "chart:prices"})
 """Channels of moda's own document; a gateway without builtins leaves them unserved."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    pattern: str
-    serves: type[Channel] | Stream
-    sockets: tuple[str, ...] | None
-    delivery: Delivery | None
-    history: History | None
-    max_subscribers: int | None
 
 
 class Gateway:
@@ -75,13 +72,17 @@ class Gateway:
         self.supervisor = Supervisor()
         self.asgi: Any = None
         self._asyncapi = asyncapi
-        self._declared: list[_Declared] = []
-        self._sockets: dict[str, MountOptions] = {DEFAULT_SOCKET: MountOptions(DEFAULT_SOCKET)}
-        self._customised: set[str] = set()
+        self._declared: list[Declared] = []
+        self._sockets: dict[str, SocketRules] = {DEFAULT_SOCKET: SocketRules(DEFAULT_SOCKET)}
+        self._operator = MountOptions(DEFAULT_SOCKET)
+        self._hosts: Sequence[str] = ()
+        self._interval_ms: int | None = None
         self._services: dict[str, Callable[[], ServiceStatus]] = {}
         self._mounts: list[Mount] | None = None
         self._routes: list[Route] = []
         self._document: documents.Document | None = None
+        self._own: frozenset[str] = frozenset()
+        self._seen: dict[tuple[str, str], Declared] = {}
         self._servers: Sequence[documents.Server] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -107,20 +108,8 @@ class Gateway:
 
         def register(serves: Registered) -> Registered:
             self._must_not_run(f"channel({pattern!r})")
-            target = serving(pattern, serves)
-            if max_subscribers is not None and max_subscribers < 1:
-                raise ConfigurationError(
-                    f"channel({pattern!r}) takes max_subscribers from 1, got {max_subscribers}"
-                )
             self._declared.append(
-                _Declared(
-                    pattern,
-                    target,
-                    None if sockets is None else tuple(path.rstrip("/") for path in sockets),
-                    delivery,
-                    history,
-                    max_subscribers,
-                )
+                declared_channel(pattern, serves, sockets, delivery, history, max_subscribers)
             )
             return serves
 
@@ -131,10 +120,10 @@ class Gateway:
         path: str = DEFAULT_SOCKET,
         *,
         connect: ConnectHook | None = None,
-        max_channels: int = 100,
-        max_message_bytes: int = 1 << 20,
-        idle_seconds: float = 60.0,
-        origins: str | Sequence[str] = "same",
+        max_channels: int | None = None,
+        max_message_bytes: int | None = None,
+        idle_seconds: float | None = None,
+        origins: str | Sequence[str] | None = None,
         auth_token: bool = True,
         subprotocols: Sequence[str] = (),
     ) -> None:
@@ -146,37 +135,26 @@ class Gateway:
         :class:`~moda.channel.Socket` (to give it an id) or None, or raises
         :class:`~moda.errors.Refuse`. ``origins`` "same" admits pages of the same host only, "any"
         admits all, a list admits its entries (``https://*.example.org``; "same" may be one of them).
+
+        What is None is the operator's to say: MODA_MAX_CHANNELS (100), MODA_MAX_MESSAGE (1 MiB),
+        MODA_IDLE_TIMEOUT (60 s), MODA_ORIGINS ("same"). ConfigurationError for a value out of range.
         """
-        if not path.startswith("/") or path.rstrip("/") == "":
-            raise ConfigurationError(
-                f"a socket's path starts with / and names something, got {path!r}"
-            )
-        for name, value, least in (
-            ("max_channels", max_channels, 1),
-            ("max_message_bytes", max_message_bytes, 1),
-            ("idle_seconds", idle_seconds, 0),
-        ):
-            if not least <= value < 1 << 31:
-                raise ConfigurationError(
-                    f"socket({path!r}) takes {name} from {least} to {(1 << 31) - 1}, got {value!r}"
-                )
-        path = path.rstrip("/")
-        self._must_not_run(f"socket({path!r})")
-        self._customised.add(path)
-        known = self._sockets.get(path)
-        self._sockets[path] = MountOptions(
-            path=path,
+        rules = declared_socket(
+            path,
+            connect=connect,
             max_channels=max_channels,
             max_message_bytes=max_message_bytes,
             idle_seconds=idle_seconds,
-            handshake=HandshakeOptions(
-                origins=OriginRule.parse(origins),
-                auth_token=auth_token,
-                subprotocols=tuple(subprotocols),
-            ),
-            # A hook that was declared first must not be lost to a call about timeouts.
-            connect=connect if connect is not None or known is None else known.connect,
+            origins=origins,
+            auth_token=auth_token,
+            subprotocols=subprotocols,
         )
+        self._must_not_run(f"socket({rules.path!r})")
+        known = self._sockets.get(rules.path)
+        if connect is None and known is not None:
+            # A hook that was declared first must not be lost to a call about timeouts.
+            rules = replace(rules, connect=known.connect)
+        self._sockets[rules.path] = rules
 
     def connect(self, hook: ConnectHook) -> ConnectHook:
         """Decorates the connect hook of the default socket.
@@ -296,27 +274,25 @@ class Gateway:
         sockets: MountOptions | None = None,
         servers: Sequence[documents.Server] = (),
         document: str | os.PathLike[str] | None = None,
+        hosts: Sequence[str] = (),
+        interval_ms: int | None = None,
     ) -> None:
         """Applies the operator's settings where the application said nothing.
 
-        ``limits`` is the hub to use, ``sockets`` the default socket's rules, ``servers`` how the
-        served AsyncAPI document names this gateway, ``document`` an AsyncAPI document to obey.
+        ``limits`` is the hub to use, ``sockets`` the rules of every mount where the application
+        left them open, ``servers`` how the served AsyncAPI document names this gateway,
+        ``document`` an AsyncAPI document to obey, ``hosts`` the public names whose pages count as
+        this gateway's own, ``interval_ms`` the pace of telemetry as the document says it.
         """
         self._servers = servers
+        self._hosts = hosts
+        self._interval_ms = interval_ms
         if self._asyncapi is None:
             self._asyncapi = document
         if limits is not None:
             self.hub = limits
-        if sockets is None:
-            return
-        if DEFAULT_SOCKET not in self._customised:
-            own = self._sockets[DEFAULT_SOCKET]
-            self._sockets[DEFAULT_SOCKET] = replace(
-                sockets, path=DEFAULT_SOCKET, connect=own.connect or sockets.connect
-            )
-        # Who must show a token is the operator's to say, on every mount: no declaration unsays it.
-        for path, options in self._sockets.items():
-            self._sockets[path] = replace(options, tokens=sockets.tokens)
+        if sockets is not None:
+            self._operator = sockets
 
     def build(self) -> list[Mount]:
         """Checks all declarations and makes the mounts. Raises ConfigurationError; called once, before the start."""
@@ -326,16 +302,16 @@ class Gateway:
         core = self.hub.core
         numbers: dict[str, int] = {}
         mounts: list[Mount] = []
-        for path, options in self._sockets.items():
+        for path, rules in self._sockets.items():
+            options = rules.options(self._operator, self._hosts)
             numbers[path] = core.mount(
                 max_channels=options.max_channels,
                 max_message=options.max_message_bytes,
                 idle_ms=int(options.idle_seconds * 1000),
             )
             mounts.append(Mount(self.hub, options, numbers[path]))
-        for declared in self._declared:
-            self._add_route(declared, numbers, registry)
-        self._serve_document(numbers, registry)
+        for declared in [*self._declared, *self._from_document(registry)]:
+            self._add_route(declared, numbers, mounts, registry)
         self.hub.key_of = key_finder(registry)
         self._mounts = mounts
         return mounts
@@ -344,8 +320,13 @@ class Gateway:
     def document(self) -> documents.Document:
         """The AsyncAPI document the gateway obeys: moda's own merged with the application's."""
         if self._document is None:
-            own = documents.own(self._servers, without=() if self.builtins else OWN_ADDRESSES)
+            own = documents.own(
+                self._servers,
+                without=() if self.builtins else OWN_ADDRESSES,
+                interval_ms=self._interval_ms,
+            )
             self._document = own
+            self._own = frozenset(channel.address.template for channel in own.channels)
             if self._asyncapi is not None:
                 self._document = documents.merge(own, documents.load(self._asyncapi))
             for warning in self._document.warnings:
@@ -397,22 +378,26 @@ class Gateway:
                 f"{call} comes too late: the gateway has been built, and would ignore it"
             )
 
-    def _serve_document(self, numbers: Mapping[str, int], registry: documents.Registry) -> None:
-        """Serves what the application's document declares and no code has registered."""
+    def _from_document(self, registry: documents.Registry) -> list[Declared]:
+        """What the application's document declares and no code has registered.
+
+        moda's own channels are not among them: who serves those is wired in code, or nobody.
+        """
         if self._asyncapi is None:
-            return
-        known = {registry.declared(declared.pattern) for declared in self._declared}
-        for route in registry.routes:
-            if route in known or route.address in OWN_ADDRESSES:
-                continue
-            self._add_route(
-                _Declared(route.address, served_by_document(route), None, None, None, None),
-                numbers,
-                registry,
-            )
+            return []
+        known = {id(registry.declared(declared.pattern)) for declared in self._declared}
+        return [
+            Declared(route.address, served_by_document(route))
+            for route in registry.routes
+            if id(route) not in known and route.address not in self._own
+        ]
 
     def _add_route(
-        self, declared: _Declared, numbers: Mapping[str, int], registry: documents.Registry
+        self,
+        declared: Declared,
+        numbers: Mapping[str, int],
+        mounts: Sequence[Mount],
+        registry: documents.Registry,
     ) -> None:
         try:
             found = registry.declared(declared.pattern)
@@ -445,8 +430,18 @@ class Gateway:
                 f"channel({declared.pattern!r}) names socket {unknown[0]!r}, which is not declared; "
                 f"declared are {', '.join(numbers)}"
             )
+        reached = [
+            mount
+            for path, mount in zip(numbers, mounts, strict=True)
+            if declared.sockets is None or path in declared.sockets
+        ]
+        for warning in unkept(declared.pattern, policy, [mount.options for mount in reached]):
+            log.warning("policy.not_kept", warning=warning)
         for path, mount in numbers.items():
             if declared.sockets is None or path in declared.sockets:
+                other = self._seen.setdefault((declared.shape, path), declared)
+                if other is not declared:
+                    raise twice(declared, other, path)
                 try:
                     self.hub.core.expose(mount, declared.pattern, number)
                 except ValueError as error:

@@ -111,11 +111,14 @@ class Settings:
     def handshake_options(self) -> HandshakeOptions:
         """What the built-in socket asks of a handshake."""
         origins = OriginRule.parse(self.origins)
-        if self.public_host is not None:
-            origins = origins.with_host(self.public_host)
-        if self.public_url is not None:
-            origins = origins.with_host(host_of(self.public_url))
+        for host in self.public_hosts():
+            origins = origins.with_host(host)
         return HandshakeOptions(origins=origins)
+
+    def public_hosts(self) -> list[str]:
+        """The names under which clients know this gateway, whatever ``Host`` a proxy sends."""
+        hosts = [] if self.public_host is None else [self.public_host]
+        return hosts if self.public_url is None else [*hosts, host_of(self.public_url)]
 
     def token_rule(self) -> TokenRule:
         """Who the built-in socket lets in."""

@@ -1,13 +1,15 @@
 """Reading a document: a file becomes a checked Document, and two documents become one.
 
 The viewpoint is the server's. A document written from the client's side says
-``x-moda: {view: client}`` at its root and is turned round while it is read.
+``x-moda: {view: client}`` at its root and is turned round while it is read; so is one that says
+nothing and in which the server would have to join.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from moda.asyncapi import rewrite
@@ -43,12 +45,20 @@ def parse(root: rewrite.Tree, source: str) -> Document:
             f"received {shown(version)}; accepted: 3.0.0 and later 3.0.x or 3.1.x",
         )
     info = root.get("info")
-    if not isinstance(info, dict) or not all(
-        isinstance(info.get(key), str) for key in ("title", "version")
-    ):
+    if not isinstance(info, dict):
         raise DocumentError(
             source, "#/info", f"received {shown(info)}; accepted: an object with title and version"
         )
+    for key in ("title", "version"):
+        if key not in info:
+            raise DocumentError(source, "#/info", f"{key} is missing; accepted: a string")
+        if not isinstance(info[key], str):
+            raise DocumentError(
+                source,
+                at("#/info", key),
+                f"received {shown(info[key])}; accepted: a string, in quotes where YAML reads a"
+                " number",
+            )
     for section in (*rewrite.SECTIONS, "components"):
         value = root.get(section, {})
         if not isinstance(value, dict):
@@ -65,8 +75,46 @@ def parse(root: rewrite.Tree, source: str) -> Document:
             " client",
         )
     tree, warnings = rewrite.correct(root, source)
-    tree = rewrite.mirror(tree) if view == "client" else {**tree, "x-moda": {"view": "server"}}
-    return Parser(tree, source, warnings).document()
+    if view == "client":
+        return Parser(rewrite.mirror(tree), source, warnings).document()
+    tree = {**tree, "x-moda": {"view": "server"}}
+    document = Parser(tree, source, list(warnings)).document()
+    sent, received = _joins(document)
+    if not sent:
+        return document
+    if not received and "view" not in marker:
+        # Only clients join: a document in which the other side does speaks for the client.
+        warnings.append(
+            f"{source}: {sent[0]} sends phx_join, which only clients do, so the document is read"
+            " from the client's side; say so with x-moda: {view: client} at its root"
+        )
+        turned = rewrite.mirror({**tree, "x-moda": {"view": "client"}})
+        return Parser(turned, source, warnings).document()
+    warnings = [
+        *document.warnings,
+        *(
+            f"{source}: {place} sends phx_join, which only clients do; if the document speaks for"
+            " the client, say x-moda: {view: client} at its root"
+            for place in sent
+        ),
+    ]
+    return replace(document, warnings=tuple(warnings))
+
+
+def _joins(document: Document) -> tuple[list[str], list[str]]:
+    """The operations that send, and that receive, a join among the messages they list.
+
+    One that lists none speaks of all messages of its channel and says nothing about a join.
+    """
+    channels = {channel.id: channel for channel in document.channels}
+    found: dict[str, list[str]] = {"send": [], "receive": []}
+    for operation in document.operations:
+        channel = channels.get(operation.channel)
+        if channel is None or "messages" not in operation.body:
+            continue
+        if any(channel.messages[key].event == "phx_join" for key in operation.messages):
+            found[operation.action].append(at("#/operations", operation.id))
+    return found["send"], found["receive"]
 
 
 def merge(own: Document, user: Document) -> Document:
@@ -88,5 +136,6 @@ def merge(own: Document, user: Document) -> Document:
                 " accepted: an address of its own (or switch that part of moda off)",
             )
     merged = parse(rewrite.union(own.root, user.root), f"{user.source} + {own.source}")
-    warnings = dict.fromkeys((*own.warnings, *user.warnings, *merged.warnings))
+    # What the merged document would be warned of has been said of the two it was made from.
+    warnings = dict.fromkeys((*own.warnings, *user.warnings))
     return Document(merged.source, merged.root, merged.channels, merged.operations, tuple(warnings))

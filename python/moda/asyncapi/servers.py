@@ -52,8 +52,13 @@ class Server:
         host = "localhost" if self.host in EVERY_INTERFACE else self.host
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
+        # As variables, which a client generated from the document may be given other values for.
         server: dict[str, Any] = {
-            "host": f"{host}:{self.port}",
+            "host": "{domain}:{port}",
+            "variables": {
+                "domain": {"default": host, "description": "Host name, set with PHX_HOST."},
+                "port": {"default": str(self.port), "description": "Port, set with PORT."},
+            },
             "pathname": f"{self.path.rstrip('/')}/websocket",
             "protocol": "wss" if self.secure else "ws",
             "title": "Phoenix WebSocket",
@@ -71,12 +76,17 @@ class Server:
         return server
 
 
-def own(servers: Sequence[Server] = (), without: Collection[str] = ()) -> Document:
+def own(
+    servers: Sequence[Server] = (),
+    without: Collection[str] = (),
+    interval_ms: int | None = None,
+) -> Document:
     """moda's own document.
 
     ``servers`` are the configured socket mounts (none: the document's default, ``localhost:4001``),
     with names of their own. ``without`` names addresses that this server does not serve, such as
     ``chart:prices`` with the market switched off; what only they used goes with them.
+    ``interval_ms`` is the configured pace of telemetry: what a join gets that asks for none.
     ConfigurationError for two servers of one name, or an address that is not moda's.
     """
     name, root = read(OWN)
@@ -85,6 +95,12 @@ def own(servers: Sequence[Server] = (), without: Collection[str] = ()) -> Docume
         if address not in known:
             raise ConfigurationError(f"without received {address!r}; accepted: {', '.join(known)}")
     root = rewrite.without(root, without)
+    if interval_ms is not None and "telemetryMetrics" in root["channels"]:
+        root = deepcopy(root)
+        schemas, messages = root["components"]["schemas"], root["components"]["messages"]
+        schemas["telemetryJoinPayload"]["properties"]["interval_ms"]["default"] = interval_ms
+        reply = messages["telemetryJoinReply"]["examples"][0]["payload"]
+        reply["response"]["interval_ms"] = interval_ms
     if servers:
         names = [server.name for server in servers]
         if len(set(names)) != len(names):

@@ -147,7 +147,7 @@ class _Dispatcher:
                 scope["path_template"] = path
                 await serve_site(self._sites[path], scope, sending)
             elif path in self._exact or any(pattern.fullmatch(path) for pattern in self._patterns):
-                await self._litestar(scope, receive, sending)
+                await answer(self._litestar, scope, receive, sending)
             elif self._mounted is not None:
                 ours = False
                 await self._mounted(scope, receive, sending)
@@ -215,6 +215,29 @@ def dressed(
     if ours:
         result.extend(header for header in SECURITY_HEADERS if header[0] not in present)
     return result
+
+
+async def answer(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Has our API answer; a HEAD as the GET it stands for, without the body.
+
+    Litestar answers 405 to a HEAD, and balancers probe ``/health`` with one. A second handler for
+    each path would stand in the OpenAPI document as well.
+    """
+    if scope["method"] != "HEAD":
+        await app(scope, receive, send)
+        return
+    asked = {**scope, "method": "GET"}
+
+    async def bare(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message["body"] = b""
+        await send(message)
+
+    try:
+        await app(asked, receive, bare)
+    finally:
+        if "path_template" in asked:
+            scope["path_template"] = asked["path_template"]
 
 
 async def serve_site(site: Site, scope: Scope, send: Send) -> None:

@@ -304,6 +304,7 @@ class Conversation:
     async def _work(self) -> None:
         channel, inbox = self.channel, self._inbox
         handle, check, loads = channel.handle, self._check, orjson.loads
+        verbatim = channel._verbatim
         clock = time.perf_counter
         until = clock() + TURN_SECONDS
         try:
@@ -332,7 +333,10 @@ class Conversation:
                         self.reply(ref, Reply("error", invalid))
                     continue
                 channel._ref = NO_REF if ref is None else ref
-                outcome = await handle(event, value)
+                if verbatim is None:
+                    outcome = await handle(event, value)
+                else:
+                    outcome = await verbatim(event, value, payload)
                 channel._ref = None
                 if outcome is None:
                     continue

@@ -193,6 +193,11 @@ class _Page:
             server = self.entries.resolved(value)
             scheme = str(server.get("protocol", ""))
             url = f"{scheme}://{server.get('host', '')}{server.get('pathname') or ''}"
+            variables = server.get("variables")
+            for variable, said in (variables if isinstance(variables, dict) else {}).items():
+                default = self.entries.resolved(said).get("default")
+                if default is not None:
+                    url = url.replace(f"{{{variable}}}", str(default))
             description = server.get("description") or server.get("summary")
             cards.append(
                 tag(

@@ -1,0 +1,124 @@
+"""What an application says about its socket mounts, and what the operator's settings make of it.
+
+An application that declares a socket for its connect hook has said nothing about limits or origins.
+What it left out is therefore kept as left out, and taken from the settings when the gateway is
+built: a default written down here would outrank the operator without anybody having decided that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from moda.errors import ConfigurationError
+from moda.wire.handshake import HandshakeOptions
+from moda.wire.origin import OriginRule
+from moda.wire.phoenix import ConnectHook, MountOptions
+
+__all__ = ["SocketRules", "declared_socket"]
+
+_MOST = (1 << 31) - 1
+_VARIABLE = re.compile(r"\{[a-z_][a-z0-9_]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class SocketRules:
+    """One mount as declared. None is what the application left to the operator."""
+
+    path: str
+    max_channels: int | None = None
+    max_message_bytes: int | None = None
+    idle_seconds: float | None = None
+    origins: OriginRule | None = None
+    auth_token: bool = True
+    subprotocols: tuple[str, ...] = ()
+    connect: ConnectHook | None = None
+
+    def options(self, operator: MountOptions, hosts: Iterable[str]) -> MountOptions:
+        """The mount's rules: the application's, the operator's where it said nothing.
+
+        ``hosts`` are the public names of this gateway. They count as "same" for an application's
+        own rule too: which name a proxy hides is not the application's to know. Who must show a
+        token is the operator's alone, on every mount.
+        """
+        origins = operator.handshake.origins if self.origins is None else self.origins
+        for host in hosts:
+            if self.origins is not None:
+                origins = origins.with_host(host)
+        options = replace(
+            operator,
+            path=self.path,
+            handshake=HandshakeOptions(
+                origins=origins, auth_token=self.auth_token, subprotocols=self.subprotocols
+            ),
+            connect=self.connect or operator.connect,
+        )
+        for name in ("max_channels", "max_message_bytes", "idle_seconds"):
+            value = getattr(self, name)
+            if value is not None:
+                options = replace(options, **{name: value})
+        return options
+
+
+def declared_socket(
+    path: Any,
+    *,
+    connect: Any,
+    max_channels: Any,
+    max_message_bytes: Any,
+    idle_seconds: Any,
+    origins: Any,
+    auth_token: bool,
+    subprotocols: Any,
+) -> SocketRules:
+    """Checks what ``gateway.socket`` was given. ConfigurationError says what, got and takes."""
+    if not isinstance(path, str) or not path.startswith("/") or path.rstrip("/") == "":
+        raise ConfigurationError(f"a socket's path starts with / and names something, got {path!r}")
+    call = f"socket({path!r})"
+    if re.search(r"[{}]", _VARIABLE.sub("", path)):
+        raise ConfigurationError(
+            f"{call} has a brace that belongs to no variable; takes {{name}} of lower case letters, "
+            "digits and _"
+        )
+    names = _VARIABLE.findall(path)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigurationError(f"{call} names {twice} twice, takes each variable once")
+    if connect is not None and not callable(connect):
+        raise ConfigurationError(
+            f"{call} takes connect as a function or a coroutine function, got {connect!r}"
+        )
+    _whole(call, "max_channels", max_channels)
+    _whole(call, "max_message_bytes", max_message_bytes)
+    if idle_seconds is not None and not (_is_number(idle_seconds) and 0 <= idle_seconds <= _MOST):
+        raise ConfigurationError(
+            f"{call} takes idle_seconds from 0 to {_MOST}, got {idle_seconds!r}"
+        )
+    if isinstance(subprotocols, str) or not isinstance(subprotocols, Sequence):
+        raise ConfigurationError(
+            f"{call} takes subprotocols as a list of names, got {subprotocols!r}"
+        )
+    return SocketRules(
+        path.rstrip("/"),
+        max_channels,
+        max_message_bytes,
+        idle_seconds,
+        None if origins is None else OriginRule.parse(origins),
+        auth_token,
+        tuple(subprotocols),
+        connect,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(call: str, name: str, value: Any) -> None:
+    if value is not None and not (type(value) is int and 1 <= value <= _MOST):
+        raise ConfigurationError(
+            f"{call} takes {name} from 1 to {_MOST}, a whole number, got {value!r}"
+        )
