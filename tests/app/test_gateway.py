@@ -609,7 +609,7 @@ class TestDocument:
         client = await connect(await serve(Gateway(asyncapi=document, builtins=False)))
         await client.join(address)
 
-    async def test_the_topic_of_the_connection_is_joined_with_no_document_either(
+    async def test_the_topic_of_the_connection_cannot_be_joined_beside_a_document_either(
         self, serve, connect
     ):
         client = await connect(await serve(Gateway(asyncapi=DOCUMENT, builtins=False)))
