@@ -203,17 +203,23 @@ async def test_a_request_under_way_is_answered_and_its_connection_closed(house, 
 
 
 async def test_health_is_down_while_it_drains(house, connect):
-    home = await house(drain=DrainOptions(window=0.3, deadline=5))
-    idle = await connect(home.port)
-    await idle.upgrade()
-    client = await connect(home.port)
-    await client.send(b"GET /health HTTP/1.1\r\nhost: x\r\n")
-    await client.send(b"x: y\r\n\r\nGET /hea")
-    assert json.loads((await client.response()).body)["status"] == "ok"
+    home = await house(drain=DrainOptions(window=30, deadline=60))
+    staying = await connect(home.port)
+    await staying.upgrade()
+    probe, idle = await connect(home.port), await connect(home.port)
+    for client in (probe, idle):
+        await client.send(get("/health"))
+        assert json.loads((await client.response()).body)["status"] == "ok"
     stopping = asyncio.create_task(home.server.stop())
     await until(lambda: home.server.draining)
-    idle.writer.close()
-    assert await stopping is True
+    await probe.send(get("/health"))
+    answer = await probe.response()
+    assert (answer.status, answer.header("connection")) == (503, "close")
+    assert json.loads(answer.body)["status"] == "down"
+    assert await probe.reader.read() == b""
+    home.server.hurry.set()
+    await stopping
+    assert await idle.reader.read() == b""
 
 
 async def test_a_stop_step_that_hangs_ends_with_the_deadline(house):

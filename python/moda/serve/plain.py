@@ -150,6 +150,11 @@ class PlainHttp(HttpToolsProtocol):
             return False
         return True
 
+    @property
+    def idle(self) -> bool:
+        """Whether a request may still come and none is under way."""
+        return not self._in_message and not self._answering()
+
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
@@ -208,6 +213,8 @@ class PlainHttp(HttpToolsProtocol):
             pass  # the parent meets the same fault and answers it
         if found is None:
             super().on_headers_complete()
+            if self._door.shut and self.cycle is not None:
+                self.cycle.keep_alive = False  # its task has not begun, so the answer says so
             return
         mount, variables = found
         method = self.parser.get_method().decode("ascii")

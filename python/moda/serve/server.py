@@ -354,7 +354,10 @@ class Server:
             server.close()
         self.door.close()
         for connection in list(self._state.connections):
-            connection.shutdown()
+            # An idle HTTP connection stays for one answer more: a balancer that keeps one open for
+            # its probes shall read that we are going, and not find it cut.
+            if not (isinstance(connection, PlainHttp) and connection.idle):
+                connection.shutdown()
         _log.info(
             "drain.started", connections=self.plan.connections(), requests=len(self._state.tasks)
         )
@@ -365,6 +368,9 @@ class Server:
             flush=self.plan.flush,
             hurry=self.hurry,
         )
+        for connection in list(self._state.connections):
+            if isinstance(connection, PlainHttp):
+                connection.shutdown()
         # Half a second more for what has to end whatever happens: cancelled, not skipped.
         remaining = max(0.5, end - time.monotonic())
         clean = await self._ended(self._requests_done(), remaining, "requests")
