@@ -110,9 +110,10 @@ class _Dispatcher:
             await self._mounted(scope, receive, send)
 
     def _ours(self, path: str) -> bool:
-        if path in self._makers or path in self._sites or path in self._exact:
-            return True
-        return any(pattern.fullmatch(path) for pattern in self._patterns)
+        return path in self._makers or path in self._sites or self._of_api(path)
+
+    def _of_api(self, path: str) -> bool:
+        return path in self._exact or any(pattern.fullmatch(path) for pattern in self._patterns)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Our own start and stop are the server's; these events are the mounted application's."""
@@ -146,7 +147,7 @@ class _Dispatcher:
             elif path in self._sites:
                 scope["path_template"] = path
                 await serve_site(self._sites[path], scope, sending)
-            elif path in self._exact or any(pattern.fullmatch(path) for pattern in self._patterns):
+            elif self._of_api(path):
                 await answer(self._litestar, scope, receive, sending)
             elif self._mounted is not None:
                 ours = False

@@ -201,6 +201,7 @@ const COMMANDS: &[Command] = &[
             &READERS,
             &STALLED,
             &TOPIC,
+            &BYTES,
             &MILLISECOND,
             &MINUTE,
             &CALM,

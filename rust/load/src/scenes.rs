@@ -220,10 +220,11 @@ pub fn stall(options: &Options) -> Result<Value, Failure> {
     let stalled: usize = options.positive("stalled")?;
     let (span, calm_span) = (options.positive("seconds")?, options.positive("calm")?);
     let every: u64 = options.positive("interval-us")?;
+    let bytes = options.positive("bytes")?;
     let order = |seconds: u64| Order {
         count: (seconds * 1_000_000 / every).max(1),
         per_turn: 1,
-        bytes: 120,
+        bytes,
         interval_us: every,
     };
     let mut stage = Stage::open(options, 2)?;
