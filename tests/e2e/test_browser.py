@@ -6,15 +6,12 @@ gateway to talk to, and their report becomes pytest's.
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from .server import HERE, Running
-
-WITHIN = 600.0
+from .scripts import passes
+from .server import Running
 
 
 @pytest.mark.parametrize(
@@ -31,22 +28,3 @@ def test_the_stock_client_lives_through_every_end_of_a_channel(
     obedient: Running, node: Path
 ) -> None:
     passes("phoenix_ends.test.mjs", obedient, node)
-
-
-def passes(script: str, running: Running, node: Path) -> None:
-    done = subprocess.run(
-        [node, "--test", "--test-reporter=spec", script],
-        cwd=HERE,
-        env={**os.environ, "PORT": str(running.port)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
-    gateway_said = running.log.read_text(errors="replace")[-3000:]
-    assert done.returncode == 0, f"{done.stdout}\n--- the gateway's output ---\n{gateway_said}"
-    # A runner that found no test would succeed as well.
-    assert "fail 0" in done.stdout
-    assert "pass 0" not in done.stdout
