@@ -10,7 +10,7 @@ RUST_SOURCES := $(shell find rust/core/src rust/python/src -name '*.rs' 2>/dev/n
 WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package.json web/package-lock.json web/licences.ts python/moda/asyncapi/pages/assets/palette.css $(wildcard web/vite.config.*)
 K6_VERSION := v1.8.1
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := frame_text frame_binary varuint websocket feed
+FUZZ_TARGETS := frame_text frame_binary varuint websocket feed head
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help

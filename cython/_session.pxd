@@ -24,8 +24,8 @@ cdef extern from *:
     #include <Python.h>
     #include <stdint.h>
     /* picows 2.3.1, class WSProtocol, in its order of declaration. Not part of its .pxd, so what is
-       read through it is guarded twice: the class must have this size, and the read buffer's field
-       must hold a MemoryBuffer. */
+       read and set through it is guarded: the class must have this size, the read buffer's field
+       must hold a MemoryBuffer, and picows must find what was set where it looks for it. */
     struct picows_protocol {
         PyObject_HEAD
         void *vtable;
@@ -52,6 +52,10 @@ cdef extern from *:
     };
     """
     cdef struct picows_protocol:
+        PyObject *transport, *listener, *logger, *loop
+        int disconnect_on_exception
+        PyObject* handshake_complete_future
+        Py_ssize_t max_frame_size
         int state
         PyObject* read_buffer
         Py_ssize_t new_data_start_pos, curr_frame_start_pos

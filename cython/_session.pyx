@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """From picows to the engine: see `_session.pxd` for what is here.
 
-An open connection is held by the million, so what picows keeps for features moda does not use is
-given back when the handshake is over (measured: 8.2 KB to 4.5 KB per connection): the parsed
-request and response, the write buffer (every write of picows is a synchronous copy, so one buffer
-serves all connections) and two futures nobody waits for.
+An open connection is held by the million, so picows' part of it is made without what moda does not
+use (measured: 8.2 KB to 4.5 KB per connection): a parsed request and response, a write buffer of its
+own (every write of picows is a synchronous copy, so one buffer serves all connections) and two
+futures nobody waits for.
 """
 
 import asyncio
@@ -14,7 +14,10 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.mem cimport PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.pythread cimport PyThread_get_thread_ident
 from picows.picows cimport WSParserState
+from picows import WSCloseCode
 from picows.picows import WSProtocol
 
 from moda import _core
@@ -33,8 +36,10 @@ cdef Py_ssize_t QUANTUM = 8192
 cdef Py_ssize_t LARGE = 65536
 cdef double SOON = 1.0  # seconds a grown buffer is kept for the next message of its kind
 cdef Py_ssize_t SLACK = 256  # picows keeps this much behind the buffer's size for its vector code
-cdef bint LAYOUT_KNOWN = WSProtocol.__basicsize__ == sizeof(picows_protocol)
-layout_known = bool(LAYOUT_KNOWN)
+cdef Py_ssize_t READ_BUFFER = 2048  # first size of picows' read buffer, its least: an idle connection keeps it
+cdef double AFTER_ERROR = 0.01  # seconds picows leaves between its CLOSE and the end
+if WSProtocol.__basicsize__ != sizeof(picows_protocol):
+    raise ImportError("moda._session was built for picows 2.3.1, whose connections are of another shape than this one's")
 cdef object BUFFER_UPDATED = WSProtocol.buffer_updated
 cdef object DONE = None
 cdef object DONE_LOOP = None
@@ -51,6 +56,14 @@ cdef object done_future():
     return DONE
 
 
+cdef void put(PyObject** field, object value):
+    """Sets a field of picows' to what it owns from now on."""
+    cdef PyObject* before = field[0]
+    Py_INCREF(value)
+    field[0] = <PyObject*>value
+    Py_XDECREF(before)
+
+
 cdef class Intake:
     """The loop's side of a picows protocol: how much is read at once, and what is kept for it.
 
@@ -61,7 +74,7 @@ cdef class Intake:
     """
 
     def __init__(self, protocol, transport):
-        if type(protocol) is not WSProtocol or not LAYOUT_KNOWN:
+        if type(protocol) is not WSProtocol:
             raise TypeError(f"an Intake takes a WSProtocol of the picows it was built for, got {type(protocol).__name__}")
         self.protocol = protocol
         self.transport = transport
@@ -75,6 +88,54 @@ cdef class Intake:
         self.given = 0
         self.taken = 0
         self.shrinking = False
+
+    @staticmethod
+    def upgraded(line, WSListener listener, Py_ssize_t max_frame_size):
+        """The server's side of a WebSocket whose handshake is over but for the answer. See `begin`.
+
+        Made as picows makes one, without what moda does not use: its own handshake (a second reading
+        and judging of the head, a third of a joining client's time), pings, pongs, five questions
+        about the socket, two futures, a write buffer for each connection.
+        """
+        loop = asyncio.get_running_loop()
+        cdef WSTransport under = WSTransport.__new__(WSTransport)
+        under._thread_id = PyThread_get_thread_ident()
+        under._loop = loop
+        under._logger = line
+        under._tr_get_write_buffer_size = line.get_write_buffer_size
+        under._tr_write = line.write
+        under._socket = line.get_extra_info("socket").fileno()
+        under.underlying_transport = line
+        under.is_secure = line.get_extra_info("ssl_object") is not None
+        under.disconnected_future = done_future()
+        under._write_buffer = SHARED_WRITE_BUFFER
+        protocol = WSProtocol.__new__(WSProtocol)
+        cdef picows_protocol* fields = <picows_protocol*><PyObject*>protocol
+        put(&fields.transport, under)
+        put(&fields.listener, listener)
+        put(&fields.logger, line)
+        put(&fields.loop, loop)
+        put(&fields.handshake_complete_future, under.disconnected_future)
+        read_buffer = MemoryBuffer(READ_BUFFER)
+        (<MemoryBuffer>read_buffer).size = READ_BUFFER - SLACK
+        put(&fields.read_buffer, read_buffer)
+        fields.disconnect_on_exception = True
+        fields.max_frame_size = max_frame_size
+        fields.state = WSParserState.READ_HEADER
+        if protocol.transport is not under or protocol.listener is not listener:
+            raise TypeError("picows' transport and listener are not where this module was built to find them")
+        intake = Intake(protocol, line)
+        return intake
+
+    def begin(self):
+        """Tells the listener that it is connected, as picows does after its own handshake."""
+        under = self.protocol.transport
+        try:
+            self.protocol.listener.on_ws_connected(under)
+        except Exception as error:
+            self.transport.exception("on_ws_connected failed")
+            under.send_close(WSCloseCode.INTERNAL_ERROR)
+            asyncio.get_running_loop().call_later(AFTER_ERROR, under.disconnect)
 
     cdef picows_protocol* fields(self):
         return <picows_protocol*><PyObject*>self.protocol
@@ -179,11 +240,6 @@ cdef class Session(WSListener):
         return self.conn
 
     cpdef on_ws_connected(self, WSTransport transport):
-        transport.request = None
-        transport.response = None
-        transport.listener_proxy = None
-        transport._write_buffer = SHARED_WRITE_BUFFER
-        transport.disconnected_future = done_future()
         under = transport.underlying_transport
         # The handshake's answer may still be on its way: then the hub waits for resume_writing.
         held = under.get_write_buffer_size() != 0

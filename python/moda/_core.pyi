@@ -159,6 +159,25 @@ class Hub:
 class PanicException(BaseException):
     """What the engine raises when it panicked: its state of one call is lost, the process goes on."""
 
+@final
+class RequestHead:
+    """The head of a request: header names lower case, values stripped, order kept.
+
+    ``version`` is 1.0 or 1.1. ``key`` is the Sec-WebSocket-Key of a WebSocket upgrade with nothing
+    wrong or unusual about it (RFC 6455 section 4.2.1); None says no more than that somebody should
+    look.
+    """
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    key: bytes | None
+
+def read_head(raw: bytes) -> RequestHead:
+    """Reads a head to its blank line. ValueError if it is none, has bytes behind it, or more than 256
+    header lines."""
+
 # The codecs as functions; refs and topics are JSON text, payloads JSON bytes. ValueError carries the
 # reason's label.
 

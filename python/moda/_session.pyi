@@ -8,10 +8,6 @@ from typing_extensions import disjoint_base
 from moda._core import Hub
 from moda.channel import Socket
 
-layout_known: bool
-"""Whether picows' connection object has the layout this module was built for; without it there is no
-:class:`Intake`, and what one client sends is read and kept without a bound."""
-
 @final
 class Intake:
     """A picows protocol that reads 8 KiB a turn of small frames and gives its buffer back.
@@ -22,6 +18,15 @@ class Intake:
     """
 
     def __init__(self, protocol: Any, transport: Any) -> None: ...
+    @staticmethod
+    def upgraded(line: Any, listener: WSListener, max_frame_size: int) -> Intake:
+        """A protocol for the server's side of a WebSocket whose request somebody else has judged.
+
+        ``line`` is its transport and its logger (:class:`moda.serve.line.Line`). Next the
+        transport is given this protocol, then the answer is written, then comes :meth:`begin`.
+        """
+    def begin(self) -> None:
+        """Calls the listener's ``on_ws_connected``; closes with 1011 if that raises."""
     @property
     def capacity(self) -> int:
         """Bytes of memory the read buffer takes now."""

@@ -16,30 +16,48 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from picows import WSListener
 
-__all__ = ["Accepted", "Mount", "Refused", "Upgrade"]
+__all__ = ["Accepted", "Mount", "Peer", "Refused", "Upgrade"]
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+Peer = tuple[tuple[str, int] | None, bool]
+"""(address, port) of a client, and whether its side of the connection is TLS."""
+
+
+def _unknown() -> Peer:
+    return None, False
+
+
+@dataclass(slots=True)
 class Upgrade:
     """The head of a request on a mount's path, as it arrived.
 
     ``method`` is upper case as sent, ``path`` is percent-decoded, ``query`` is raw and without its
     ``?``. ``headers`` keep their order and their repetitions; names are lower case, values raw
-    bytes without surrounding blanks. ``client`` is (address, port) of the peer, or of the client a
-    trusted proxy named; ``secure`` says whether the client's side of the connection is TLS.
-    ``variables`` are the values of the ``{name}`` segments of the mount's path. ``repr`` leaves out
-    what may hold credentials.
+    bytes without surrounding blanks. ``variables`` are the values of the ``{name}`` segments of the
+    mount's path. ``peer`` finds out who sent it, which most mounts never ask and which costs a
+    system call: see ``client`` and ``secure``. ``repr`` leaves out what may hold credentials.
+
+    Written once and passed on: not frozen, because that doubles what making one takes.
     """
 
     method: str
     path: str
     query: bytes = field(repr=False)
     headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
-    client: tuple[str, int] | None = None
-    secure: bool = False
     variables: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES)
+    peer: Callable[[], Peer] = field(default=_unknown, repr=False)
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """(address, port) of the peer, or of the client a trusted proxy named."""
+        return self.peer()[0]
+
+    @property
+    def secure(self) -> bool:
+        """Whether the client's side of the connection is TLS."""
+        return self.peer()[1]
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, or None. ``name`` in lower case."""
@@ -53,7 +71,7 @@ class Upgrade:
         return [value for known, value in self.headers if known == name]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """The mount takes the connection.
 

@@ -7,9 +7,11 @@ import gc
 import weakref
 
 import pytest
+from picows import WSListener, WSTransport
 
 from moda.serve.door import Door
 from moda.serve.front import Front
+from moda.upgrade import Accepted
 
 from .conftest import ACCEPT, KEY, Hall, close_code, frame, get
 
@@ -70,6 +72,30 @@ async def test_a_listener_that_raises_closes_1011_and_its_message_is_not_logged(
     await home.hall.gone.wait()
     assert home.errors == ["listener_failed"]
     assert "secret payload" not in caplog.text
+
+
+async def test_a_listener_that_fails_at_the_start_closes_1011_and_its_message_is_not_logged(
+    house, connect, caplog
+):
+    gone = asyncio.Event()
+
+    class Stillborn(WSListener):
+        def on_ws_connected(self, transport: WSTransport) -> None:
+            raise RuntimeError("secret detail")
+
+        def on_ws_disconnected(self, transport: WSTransport) -> None:
+            gone.set()
+
+    home = await house(Hall(now=lambda _: Accepted(Stillborn)))
+    client = await connect(home.port)
+    assert (await client.upgrade()).status == 101
+    opcode, payload = await client.frame()
+    assert (opcode, close_code(payload)) == (8, 1011)
+    await client.ended()
+    await client.close()
+    await gone.wait()
+    assert home.errors == ["listener_failed"]
+    assert "secret detail" not in caplog.text
 
 
 async def test_pings_are_left_to_the_session(house, connect):

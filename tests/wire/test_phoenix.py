@@ -20,7 +20,9 @@ from moda.wire.token import TokenRule
 
 
 def upgrade(query: bytes = b"vsn=2.0.0", *headers: tuple[bytes, bytes], **more: Any) -> Upgrade:
-    return Upgrade("GET", "/socket/websocket", query, headers, ("127.0.0.1", 5), **more)
+    return Upgrade(
+        "GET", "/socket/websocket", query, headers, peer=lambda: (("127.0.0.1", 5), False), **more
+    )
 
 
 def mount(**options: Any) -> Mount:

@@ -13,31 +13,27 @@ and a dictionary.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 import structlog
-from picows import WSAutoPingStrategy, WSListener, WSUpgradeResponse, WSUpgradeResponseWithListener
-from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in its stub
 
-from moda._session import Intake, layout_known
+from moda._session import Intake
 from moda.serve.door import Door
-from moda.serve.head import HeadError, normalised_head, parse_head, upgrade_fault
+from moda.serve.head import HeadError, parse_head, split_target, switching, upgrade_fault
 from moda.serve.line import Line
 from moda.serve.proxies import TrustedProxies
-from moda.upgrade import Accepted, Mount, Refused, Upgrade
+from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade
 
-__all__ = ["Front", "answer", "upgrade_of"]
+__all__ = ["Front", "answer", "peer_of"]
 
 _log = structlog.get_logger("moda.door")
 
 _END = b"\r\n\r\n"
 MAX_TAIL = 65536
 """Bytes kept for a client that talks on before it is let in; beyond that it is not read."""
-
-READ_BUFFER = 2048
-"""First size of picows' read buffer, its least: an idle connection keeps it."""
 
 
 class _Vacant(asyncio.Protocol):
@@ -62,11 +58,22 @@ def change_protocol(transport: asyncio.Transport, protocol: Any) -> None:
 class Front(asyncio.Protocol):
     """A connection until its first head is read and decided. Lives for milliseconds."""
 
-    __slots__ = ("_door", "_head", "_headers", "_mount", "_tail", "_task", "_transport", "_version")
+    __slots__ = (
+        "_door",
+        "_head",
+        "_headers",
+        "_key",
+        "_mount",
+        "_tail",
+        "_task",
+        "_transport",
+        "_version",
+    )
 
     def __init__(self, door: Door) -> None:
         self._door = door
         self._head: bytes | bytearray = b""
+        self._key: bytes | None = None
         self._tail = b""
         self._task: asyncio.Task[Accepted | Refused] | None = None
         self._transport: asyncio.Transport | None = None
@@ -151,29 +158,24 @@ class Front(asyncio.Protocol):
         assert transport is not None
         try:
             head = parse_head(raw)
+            path, query = split_target(head.target)
         except HeadError as error:
             self._turn_away(_bad_request(str(error), "head"))
             return
-        found = self._door.mount_of(head.path)
+        found = self._door.mount_of(path)
         if found is None:  # a head whose first line and whose parse disagree
             self._turn_away(_bad_request("the request is not HTTP/1.1", "head"))
             return
         mount, variables = found
-        upgrade = upgrade_of(
-            transport,
-            self._door.options.trusted,
-            head.method,
-            head.path,
-            head.query,
-            head.headers,
-            variables,
-        )
+        peer = partial(peer_of, transport, self._door.options.trusted, head.headers)
+        upgrade = Upgrade(head.method, path, query, head.headers, variables, peer)
+        self._key = head.key
         self._decide(mount, upgrade, head.version, tail)
 
     def _decide(self, mount: Mount, upgrade: Upgrade, version: str, tail: bytes) -> None:
         door = self._door
         self._mount, self._version, self._tail = mount, version, tail
-        self._headers = list(upgrade.headers)
+        self._headers = upgrade.headers
         if door.shut or door.full():
             self._turn_away(door.come_back("shutting_down" if door.shut else "full"))
             return
@@ -216,15 +218,17 @@ class Front(asyncio.Protocol):
         if isinstance(outcome, Refused):
             self._turn_away(outcome)
             return
-        fault = upgrade_fault(self._headers, self._version)
-        if fault is not None:
-            headers = (
-                ("content-type", "text/plain; charset=utf-8"),
-                ("sec-websocket-version", "13"),
-            )
-            self._turn_away(Refused(400, fault.encode(), headers, "upgrade"))
-            return
-        self._hand_over(outcome)
+        if self._key is None:
+            fault = upgrade_fault(self._headers, self._version)
+            if fault is not None:
+                headers = (
+                    ("content-type", "text/plain; charset=utf-8"),
+                    ("sec-websocket-version", "13"),
+                )
+                self._turn_away(Refused(400, fault.encode(), headers, "upgrade"))
+                return
+            self._key = next(value for name, value in self._headers if name == b"sec-websocket-key")
+        self._hand_over(outcome, self._key)
 
     # -- leaving
 
@@ -255,44 +259,29 @@ class Front(asyncio.Protocol):
         transport.write(answer(refused))
         transport.close()
 
-    def _hand_over(self, accepted: Accepted) -> None:
-        """Gives the transport to picows: a minimal head, then what the client has sent since."""
+    def _hand_over(self, accepted: Accepted, key: bytes) -> None:
+        """Gives the transport to picows, with what the client has sent since its head."""
+        transport = self._transport
+        assert transport is not None
         try:
-            # Not in picows' hands: it would send the text of an exception to the client.
             listener = accepted.listener()
+            line = Line(transport, self._door.on_error, listener)
+            intake = Intake.upgraded(line, listener, self._mount.max_frame_size)
         except Exception:
             _log.exception("connect.failed", path=self._mount.path)
             self._turn_away(Refused(500, reason="connect_failed"))
             return
-        fed = normalised_head(self._headers) + self._tail
-        mount = self._mount
-        transport = self._leave()
+        tail = self._tail
+        self._leave()
         # With no room in the transport's buffer it writes at once and says when it holds bytes:
         # the hub writes to the socket itself and must know whether something is in front of it.
         transport.set_write_buffer_limits(0)
-        line = Line(transport, self._door.on_error, listener)
-        protocol = WSProtocol(
-            None,  # host_port and ws_path: a client's
-            None,
-            False,  # is_client_side
-            _factory(listener, accepted.headers),
-            line,
-            True,  # disconnect_on_exception
-            None,  # no handshake timeout: the door has its own
-            False,  # no auto ping
-            None,
-            None,
-            WSAutoPingStrategy.PING_WHEN_IDLE,
-            False,  # no auto pong: a pong must not overtake what the hub has queued
-            mount.max_frame_size,
-            None,
-            READ_BUFFER,
-        )
-        intake = Intake(protocol, line) if layout_known else protocol
         change_protocol(transport, intake)
         transport.resume_reading()
-        protocol.connection_made(line)
-        feed(intake, line, fed)
+        transport.write(switching(key, accepted.headers))
+        intake.begin()
+        if tail:
+            feed(intake, line, tail)
 
 
 def feed(intake: Intake, line: Line, data: bytes) -> None:
@@ -307,30 +296,16 @@ def feed(intake: Intake, line: Line, data: bytes) -> None:
         rest = rest[size:]
 
 
-def _factory(
-    listener: WSListener, headers: Sequence[tuple[str, str]]
-) -> Callable[[Any], WSListener | WSUpgradeResponseWithListener]:
-    if not headers:
-        return lambda _: listener
-    response = WSUpgradeResponse.create_101_response(headers)
-    return lambda _: WSUpgradeResponseWithListener(response, listener)
-
-
-def upgrade_of(
+def peer_of(
     transport: asyncio.Transport,
     trusted: TrustedProxies,
-    method: str,
-    path: str,
-    query: bytes,
-    headers: list[tuple[bytes, bytes]],
-    variables: dict[str, str],
-) -> Upgrade:
-    """An :class:`Upgrade` from a head's parts and the transport it came over."""
+    headers: Sequence[tuple[bytes, bytes]],
+) -> Peer:
+    """Who is at the other end: of the connection, or of the trusted proxy's that forwards for it."""
     peer = transport.get_extra_info("peername")
     client = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) and len(peer) >= 2 else None
     secure = transport.get_extra_info("sslcontext") is not None
-    client, secure = trusted.seen_through(client, secure, headers)
-    return Upgrade(method, path, query, headers, client, secure, variables)
+    return trusted.seen_through(client, secure, headers)
 
 
 def _bad_request(text: str, reason: str) -> Refused:

@@ -1,24 +1,36 @@
-"""The head of one request, read strictly, and the last check of a WebSocket handshake.
+"""The head of a request on a mount's path, and the end of a WebSocket handshake: its last check,
+its answer.
 
-httptools does the reading, as for every other request of the port: two parsers that disagree about
-a head are how requests get smuggled. Pure but for the parser object.
+The engine does the reading. Other requests are llhttp's (uvicorn's protocol), and two parsers that
+disagree about a head are how requests get smuggled; here they cannot be: after such a head no
+second request is read on its connection, whatever was decided.
 """
 
 from __future__ import annotations
 
 import binascii
+import hashlib
 import json
-from base64 import b64decode
-from dataclasses import dataclass
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
-__all__ = ["Head", "HeadError", "normalised_head", "parse_head", "upgrade_fault"]
+from moda._core import RequestHead, read_head
+
+__all__ = ["HeadError", "parse_head", "switching", "upgrade_fault"]
 
 QUOTED = 120
 """Characters of a client's own words that an error text may repeat."""
 
+_ODD = re.compile(rb"[^!\"$&-~]")
+"""What a target needs a parser for: escapes, a fragment, anything but visible ASCII."""
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+_END = b"\r\n\r\n"
 
 _LOOKED_AT = (
     b"connection",
@@ -34,57 +46,12 @@ class HeadError(ValueError):
     """Not a request head. The text says what is wrong and repeats nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """``path`` percent-decoded, ``query`` raw; header names lower case, values stripped, order
-    kept.
-    """
-
-    method: str
-    path: str
-    query: bytes
-    version: str
-    headers: list[tuple[bytes, bytes]]
-
-
-class _Collector:
-    __slots__ = ("complete", "headers", "url")
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value.strip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-
-def parse_head(raw: bytes) -> Head:
+def parse_head(raw: bytes) -> RequestHead:
     """Reads a complete head (blank line included, nothing after it). HeadError if it is none."""
-    collected = _Collector()
-    parser = httptools.HttpRequestParser(collected)
     try:
-        parser.feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass  # not an error: the head asks for another protocol
-    except httptools.HttpParserError:
-        raise HeadError("the request is not HTTP/1.1") from None
-    if not collected.complete:
-        raise HeadError("the request head is incomplete")
-    path, query = split_target(collected.url)
-    return Head(
-        parser.get_method().decode("ascii"),
-        path,
-        query,
-        parser.get_http_version(),
-        collected.headers,
-    )
+        return read_head(raw)
+    except ValueError as error:
+        raise HeadError(str(error)) from None
 
 
 def split_target(url: bytes) -> tuple[str, bytes]:
@@ -92,6 +59,9 @@ def split_target(url: bytes) -> tuple[str, bytes]:
 
     HeadError if it has neither.
     """
+    if url[:1] == b"/" and url[1:2] != b"/" and not _ODD.search(url):
+        plain, _, query = url.partition(b"?")
+        return plain.decode("ascii"), query
     try:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError:
@@ -113,7 +83,7 @@ def _shown(values: list[str]) -> str:
     return json.dumps(values)[:QUOTED]
 
 
-def upgrade_fault(headers: list[tuple[bytes, bytes]], version: str) -> str | None:
+def upgrade_fault(headers: Sequence[tuple[bytes, bytes]], version: str) -> str | None:
     """What keeps a head from being a WebSocket upgrade (RFC 6455 section 4.2.1), or None.
 
     >>> upgrade_fault([], "1.1")
@@ -149,14 +119,13 @@ def upgrade_fault(headers: list[tuple[bytes, bytes]], version: str) -> str | Non
     return None
 
 
-def normalised_head(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The least head picows takes, for one that :func:`upgrade_fault` found nothing wrong with.
+def switching(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
+    """The 101 answer to a ``Sec-WebSocket-Key``, with ``headers`` beside its own (RFC 6455 section
+    4.2.2).
 
-    Firefox sends ``Connection: keep-alive, Upgrade``, which picows refuses; and it keeps what it is
-    given for the life of the connection, 2.5 KB for a browser's usual fourteen headers.
+    >>> switching(b"dGhlIHNhbXBsZSBub25jZQ==", ())[-40:]
+    b'Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\\r\\n\\r\\n'
     """
-    key = next(value for name, value in headers if name == b"sec-websocket-key")
-    return (
-        b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
-    )
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return b"".join((_SWITCHING, lines, b"Sec-WebSocket-Accept: ", b64encode(digest), _END))

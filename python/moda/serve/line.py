@@ -1,11 +1,8 @@
 """One connection as picows sees it: the transport it writes to and the log it complains to.
 
-picows asks the transport for its socket five times while it sets a connection up (buffer sizes it
-only logs, options uvloop has set already), each a Python socket made and dropped: 25 us of a
-budget of 100 per client. It also wants a logger, and given a ``logging.Logger`` makes a child for
-every connection. :class:`Line` answers both roles with one object of 64 bytes.
-
-It stays in place of the transport afterwards, because closing needs care that picows does not take:
+picows wants a transport and a logger for every connection. :class:`Line` answers both roles with
+one object of 64 bytes, and it is not the transport itself, because closing needs care that picows
+does not take:
 
 - After a frame it cannot parse picows sends its CLOSE, goes on reading (and growing a buffer) for
   10 ms, then closes. Closing a socket with unread bytes makes the kernel send RST, and a client in
@@ -39,26 +36,6 @@ _log = structlog.get_logger("moda.door")
 _LISTENER_FAILED = 1011
 _REASONS = {1002: "protocol_error", 1007: "invalid_text", 1009: "too_big", 1011: "undecodable"}
 """Close codes as words, for the counter ``on_error`` feeds."""
-
-
-class _Socket:
-    """Answers picows' questions about socket options without asking the kernel; only fileno is
-    true.
-    """
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def setsockopt(self, *_: Any) -> None:
-        """uvloop has set TCP_NODELAY; TCP_QUICKACK lasts for one packet and is not worth a call."""
-
-    def getsockopt(self, *_: Any) -> int:
-        return 0
 
 
 class _Discard:
@@ -125,10 +102,6 @@ class Line:
         self.transport.writelines(buffers)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        if name == "socket":
-            return _Socket(self.transport.get_extra_info("socket").fileno())
-        if name in ("peername", "sockname"):
-            return default  # asked only to be logged
         return self.transport.get_extra_info(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -184,9 +157,6 @@ class Line:
         return self._failed
 
     # -- the log
-
-    def isEnabledFor(self, _level: int) -> bool:  # noqa: N802  # the name is logging's
-        return False
 
     def log(self, *_: Any) -> None:
         """Debug talk of picows, which quotes what clients sent."""

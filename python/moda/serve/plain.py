@@ -17,6 +17,7 @@ uvicorn bounds nothing of what a client may do to a connection; it is bounded he
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httptools
@@ -25,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from moda.serve.door import Door
-from moda.serve.front import Front, answer, upgrade_of
+from moda.serve.front import Front, answer, peer_of
 from moda.serve.head import HeadError, split_target
 from moda.upgrade import Mount, Refused, Upgrade
 
@@ -219,9 +220,8 @@ class PlainHttp(HttpToolsProtocol):
         mount, variables = found
         method = self.parser.get_method().decode("ascii")
         headers = [(name, value.strip(b" \t")) for name, value in self.headers]
-        upgrade = upgrade_of(
-            self.transport, self._door.options.trusted, method, path, query, headers, variables
-        )
+        peer = partial(peer_of, self.transport, self._door.options.trusted, headers)
+        upgrade = Upgrade(method, path, query, headers, variables, peer)
         self._claimed = (mount, upgrade, self.parser.get_http_version())
 
     def on_body(self, body: bytes) -> None:

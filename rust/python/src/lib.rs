@@ -7,11 +7,15 @@ mod calls;
 mod capi;
 mod codec;
 mod counters;
+mod head;
 mod hub;
 mod settle;
 
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use crate::head::{read_head, RequestHead};
+
     #[pymodule_export]
     use crate::hub::Hub;
 

@@ -10,10 +10,12 @@
 mod feeds;
 mod frames;
 mod grammar;
+mod heads;
 mod numbers;
 mod sockets;
 
 pub use feeds::feed;
 pub use frames::{frame_binary, frame_text};
+pub use heads::head;
 pub use numbers::varuint;
 pub use sockets::websocket;
