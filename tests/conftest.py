@@ -14,6 +14,11 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
+from hypothesis import settings
+
+# How long one example takes is the machine's affair: speed is measured in benches.
+settings.register_profile("moda", deadline=None)
+settings.load_profile("moda")
 
 pytest.register_assert_rewrite("faults", "gateway", "phoenix", "raw")
 

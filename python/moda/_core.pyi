@@ -152,7 +152,8 @@ class Hub:
         opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
         sends, short_sends, slow_closed, conflated, dropped, unencodable, history_shed, joins,
         joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized. By label:
-        undecodable, violations (reason), closes (code). Histogram of seconds from publish to last
+        undecodable, violations (reason), closes (code). Now: mounts, the connections open as a list by
+        the mount's number, up to the last that ever had one. Histogram of seconds from publish to last
         send: fanout_bounds, fanout_buckets (each on its own), fanout_sum, fanout_count.
         """
 

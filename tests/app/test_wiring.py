@@ -182,6 +182,20 @@ class TestCounters:
         page = await get(running, "/metrics")
         assert 'moda_parse_errors_total{reason="listener_failed"} 1.0' in page
 
+    async def test_open_connections_are_counted_by_their_socket(self, assembled):
+        gateway = Gateway()
+        gateway.socket("/admin")
+        running = await assembled(gateway)
+        staying = await Phoenix.open(running.ws("/admin"))
+        leaving = await Phoenix.open(running.ws())
+        page = await get(running, "/metrics")
+        assert 'moda_connections{mount="/socket"} 1.0' in page
+        assert 'moda_connections{mount="/admin"} 1.0' in page
+        await leaving.close()
+        await until(lambda: gateway.connections() == {"/socket": 0, "/admin": 1})
+        await staying.close()
+        await until(lambda: gateway.connections() == {"/socket": 0, "/admin": 0})
+
     async def test_prices_have_their_counters(self, assembled):
         assert "\nmoda_prices_" in await get(await assembled(), "/metrics")
 

@@ -329,7 +329,8 @@ async def test_half_a_frame_is_a_sign_of_life(serve, raw, monkeypatch):
     await slow.upgrade()
     await silent.upgrade()
     closing = asyncio.create_task(silent.closed())
-    whole = iter(frame(HEARTBEAT))
+    long = HEARTBEAT.replace("{}", f'{{"pad":"{"x" * 10_000}"}}')
+    whole = iter(frame(long))
     while not closing.done():
         byte = next(whole, None)
         assert byte is not None, "the frame was over before the silent client was closed"

@@ -329,7 +329,7 @@ class Pair:
         assert stats["topics"] == len(self.oracle.kept)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(
     conversations,
     st.sampled_from([64 << 20, 200, 0]),

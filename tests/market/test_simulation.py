@@ -39,7 +39,7 @@ names = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(names=names, seed=st.integers(0, 2**32), steps=steps)
 def test_every_tick_is_a_legal_event_whose_numbers_hang_together(
     names: list[str], seed: int, steps: list[int]
@@ -62,7 +62,7 @@ def test_every_tick_is_a_legal_event_whose_numbers_hang_together(
             assert of["l"] * of["v"] <= of["q"] <= of["h"] * of["v"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(names=names, seed=st.integers(0, 2**32))
 def test_prices_and_quantities_have_exactly_the_digits_of_their_scale(
     names: list[str], seed: int

@@ -17,6 +17,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
+from moda import Gateway
 from moda.hub import Hub
 from moda.serve.latency import MILLIS, SECONDS, HttpLatency
 from moda.serve.metrics import FAMILIES, Exporter, HubStats, gateway_counters, open_files
@@ -33,6 +34,7 @@ def stats(**changes: Any) -> HubStats:
         if HubStats.__annotations__[name].__forward_arg__ == "int"
     }
     labelled = {
+        "mounts": {"/socket": 5},
         "closes": {1001: 3, 1013: 4},
         "undecodable": {"not json": 5},
         "violations": {"unmasked frame": 6},
@@ -126,17 +128,12 @@ async def test_closes_are_counted_by_code() -> None:
     assert found[key("moda_closes_total", code="1013")] == 4
 
 
-async def test_connections_are_told_apart_by_mount_where_the_gateway_does() -> None:
+async def test_connections_are_told_apart_by_mount() -> None:
     mounted = exporter(lambda: stats(connections=5, mounts={"/socket": 2, "/admin": 3}))
     found = await page(mounted)
     assert found[key("moda_connections", mount="/socket")] == 2
     assert found[key("moda_connections", mount="/admin")] == 3
     assert found[key("websocket_connections_active")] == 5
-
-
-async def test_without_mounts_all_connections_are_one_sample() -> None:
-    found = await page(exporter(lambda: stats(connections=5)))
-    assert found[key("moda_connections", mount="all")] == 5
 
 
 async def test_the_fanout_histogram_is_cumulative_as_prometheus_wants_it() -> None:
@@ -154,7 +151,11 @@ def test_the_real_hub_has_every_counter_that_is_read() -> None:
 
 
 async def test_the_real_hub_can_be_scraped() -> None:
-    found = await page(exporter(cast("Callable[[], HubStats]", Hub().stats)))
+    gateway = Gateway()
+    found = await page(
+        exporter(lambda: cast("HubStats", {**Hub().stats(), "mounts": gateway.connections()}))
+    )
+    assert found[key("moda_connections", mount="/socket")] == 0
     assert found[key("websocket_connections_active")] == 0
     assert found[key("moda_fanout_duration_seconds_bucket", le="+Inf")] == 0
 

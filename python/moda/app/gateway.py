@@ -216,6 +216,12 @@ class Gateway:
         self._must_be_on_the_loop("disconnect", "socket_id")
         return self.hub.disconnect(socket_id)
 
+    def connections(self) -> dict[str, int]:
+        """Open connections of this node, by the path of their socket."""
+        counts = self.hub.stats()["mounts"]
+        counts += [0] * (len(self._sockets) - len(counts))
+        return dict(zip(self._sockets, counts, strict=True))
+
     def subscribers(self, topic: str) -> int:
         """How many channels are joined to a topic on this node, in whatever lane of it they sit."""
         return self.hub.subscribers(topic)

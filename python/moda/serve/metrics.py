@@ -54,12 +54,7 @@ __all__ = [
 # -- what the hub is asked for
 
 
-class _Mounts(TypedDict, total=False):
-    mounts: Mapping[str, int]
-    """Connections open by mount path; without it they are shown as one, ``mount="all"``."""
-
-
-class HubStats(_Mounts):
+class HubStats(TypedDict):
     """What the hub's ``stats()`` answers, as far as it is exposed.
 
     Totals since the start, never decreasing, but for the gauges of now: ``connections``,
@@ -67,6 +62,8 @@ class HubStats(_Mounts):
     """
 
     connections: int
+    mounts: Mapping[str, int]
+    """Connections open, by the path of their socket."""
     channels: int
     topics: int
     outbox_bytes: int
@@ -187,10 +184,6 @@ def _counter(name: str, key: str, about: str) -> Family:
     return Family(name, "counter", (), about, itemgetter(key))
 
 
-def _mounts(stats: HubStats) -> Mapping[str, int]:
-    return stats.get("mounts", {"all": stats["connections"]})
-
-
 def _closes(stats: HubStats) -> Mapping[str, int]:
     return {str(code): count for code, count in stats["closes"].items()}
 
@@ -207,7 +200,7 @@ _REASON: Final = ("reason",)
 
 _TABLE: Final = (
     Family("moda_build_info", "gauge", ("version", "python"), "Always 1; the labels say what runs"),
-    Family("moda_connections", "gauge", ("mount",), "Connections open", _mounts),
+    Family("moda_connections", "gauge", ("mount",), "Connections open", itemgetter("mounts")),
     _gauge("websocket_connections_active", "connections", "Connections open on all mounts"),
     _counter("moda_connections_opened_total", "opened", "Connections accepted"),
     _counter("moda_connections_closed_total", "closed", "Connections ended, by either side"),

@@ -47,6 +47,7 @@ pub fn counters<'py>(
     for (name, value) in numbers {
         all.set_item(name, value)?;
     }
+    all.set_item("mounts", stats.mounts.clone())?;
     all.set_item("fanout_sum", stats.fanout.sum)?;
     all.set_item("fanout_bounds", FANOUT_BOUNDS.to_vec())?;
     all.set_item("fanout_buckets", stats.fanout.buckets.to_vec())?;

@@ -252,7 +252,7 @@ impl<S> Hub<S> {
         if let Some(id) = id {
             self.by_id.entry(id).or_default().push(key);
         }
-        self.stats.opened += 1;
+        self.stats.count_open(mount);
         key
     }
 
@@ -268,7 +268,7 @@ impl<S> Hub<S> {
     pub fn remove(&mut self, key: ConnKey) -> Vec<S> {
         let ended = self.drop_subs(key);
         if let Some(mut conn) = self.conns.remove(key) {
-            self.stats.closed += 1;
+            self.stats.count_end(conn.mount);
             self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             if let Some(id) = conn.id {
                 if let Some(keys) = self.by_id.get_mut(&id) {

@@ -28,11 +28,13 @@ impl Histogram {
     }
 }
 
-/// Totals since the start, but for `outbox_bytes`, `history_bytes` and `latest_bytes`, which are now.
+/// Totals since the start, but for `mounts`, `outbox_bytes`, `history_bytes` and `latest_bytes`, which are now.
 #[derive(Debug, Default, Clone)]
 pub struct Stats {
     pub opened: u64,
     pub closed: u64,
+    /// Connections open now, by the number of their mount, up to the last that ever had one.
+    pub mounts: Vec<u64>,
     pub messages_in: u64,
     pub bytes_in: u64,
     /// Frames for one connection plus deliveries of broadcasts.
@@ -62,6 +64,21 @@ pub struct Stats {
 }
 
 impl Stats {
+    pub fn count_open(&mut self, mount: u16) {
+        let mount = usize::from(mount);
+        if self.mounts.len() <= mount {
+            self.mounts.resize(mount + 1, 0);
+        }
+        self.mounts[mount] += 1;
+        self.opened += 1;
+    }
+
+    /// The end of a connection that [`Self::count_open`] has counted.
+    pub fn count_end(&mut self, mount: u16) {
+        self.mounts[usize::from(mount)] -= 1;
+        self.closed += 1;
+    }
+
     pub fn count_close(&mut self, code: u16) {
         match self.closes.iter_mut().find(|(c, _)| *c == code) {
             Some((_, n)) => *n += 1,
