@@ -113,6 +113,8 @@ class Hub:
         """Messages not taken because too much waited for their channel already."""
         self.rate_limited = 0
         """Messages over their channel's rate."""
+        self.queueing = 0
+        """Channels with messages left that have had their turn."""
         self.goodbyes: Counter[int] = Counter()
         """Goodbyes under way, by connection."""
 

@@ -59,9 +59,11 @@ class Engine:
 class Talk:
     """A channel under test and what the engine says to it."""
 
-    def __init__(self, channel: Channel, engine: Engine, **options: Any) -> None:
+    def __init__(
+        self, channel: Channel, engine: Engine, hub: Hub | None = None, **options: Any
+    ) -> None:
         self.engine = engine
-        self.hub = Hub()
+        self.hub = hub or Hub()
         self.hub.core = engine  # type: ignore[assignment]
         channel.topic, channel.params, channel.socket = "room:a", {"name": "a"}, Socket()
         options.setdefault("check", None)

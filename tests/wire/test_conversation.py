@@ -7,6 +7,8 @@ which order, with what.
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -420,6 +422,34 @@ async def test_a_channel_lets_others_have_their_turn_between_two_of_its_messages
     for room in rooms.values():
         await room.idle()
     assert "".join(handled) == order
+
+
+@pytest.mark.parametrize("busy", [1, 5, 20])
+async def test_busy_channels_share_one_turn_of_the_loop(talk, monkeypatch, busy):
+    """On a clock that a message moves by a fiftieth of a turn."""
+    clock = SimpleNamespace(now=0.0, monotonic=time.monotonic)
+    clock.perf_counter = lambda: clock.now
+    monkeypatch.setattr(module, "time", clock)
+    turns = [0]
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            turns[-1] += 1
+            clock.now += module.TURN_SECONDS / 50
+
+    first = talk(Room)
+    rooms = [first, *(talk(Room, hub=first.hub) for _ in range(busy - 1))]
+    for room in rooms:
+        await room.join()
+    for room in rooms:
+        for _ in range(200):
+            room.say("e", ref=None)
+    while any(room.conversation._task is not None for room in rooms):
+        await asyncio.sleep(0)
+        turns.append(0)
+    # The first turn finds nobody waiting. From then on: a turn's worth, and what each goes over it.
+    assert max(turns[2:]) <= 50 + 2 * busy
+    assert sum(turns) == 200 * busy
 
 
 async def test_a_reply_may_be_bytes_or_raw_json(talk):
