@@ -97,16 +97,16 @@ cdef class Intake:
         and judging of the head, a third of a joining client's time), pings, pongs, five questions
         about the socket, two futures, a write buffer for each connection.
         """
-        loop = asyncio.get_running_loop()
+        loop, transport = asyncio.get_running_loop(), line.transport
         cdef WSTransport under = WSTransport.__new__(WSTransport)
         under._thread_id = PyThread_get_thread_ident()
         under._loop = loop
         under._logger = line
-        under._tr_get_write_buffer_size = line.get_write_buffer_size
-        under._tr_write = line.write
-        under._socket = line.get_extra_info("socket").fileno()
+        under._tr_get_write_buffer_size = transport.get_write_buffer_size
+        under._tr_write = transport.write
+        under._socket = transport.get_extra_info("socket").fileno()
         under.underlying_transport = line
-        under.is_secure = line.get_extra_info("ssl_object") is not None
+        under.is_secure = transport.get_extra_info("ssl_object") is not None
         under.disconnected_future = done_future()
         under._write_buffer = SHARED_WRITE_BUFFER
         protocol = WSProtocol.__new__(WSProtocol)
@@ -124,15 +124,14 @@ cdef class Intake:
         fields.state = WSParserState.READ_HEADER
         if protocol.transport is not under or protocol.listener is not listener:
             raise TypeError("picows' transport and listener are not where this module was built to find them")
-        intake = Intake(protocol, line)
-        return intake
+        return Intake(protocol, line)
 
     def begin(self):
         """Tells the listener that it is connected, as picows does after its own handshake."""
         under = self.protocol.transport
         try:
             self.protocol.listener.on_ws_connected(under)
-        except Exception as error:
+        except Exception:
             self.transport.exception("on_ws_connected failed")
             under.send_close(WSCloseCode.INTERNAL_ERROR)
             asyncio.get_running_loop().call_later(AFTER_ERROR, under.disconnect)
@@ -242,7 +241,7 @@ cdef class Session(WSListener):
     cpdef on_ws_connected(self, WSTransport transport):
         under = transport.underlying_transport
         # The handshake's answer may still be on its way: then the hub waits for resume_writing.
-        held = under.get_write_buffer_size() != 0
+        held = transport._tr_get_write_buffer_size() != 0
         descriptor = None if transport.is_secure else transport._socket
         self.conn = self.hub.open(
             self.mount, self.v1, descriptor, under, self.socket, self.socket.id, held,

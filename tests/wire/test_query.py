@@ -73,3 +73,9 @@ def test_what_a_client_encodes_comes_back(params):
 def test_any_bytes_give_a_tree_or_a_query_error(query):
     with suppress(QueryError):
         assert isinstance(parse_query(query), dict)
+
+
+@given(st.text("ab=&[]\x00 ~", max_size=30))
+def test_a_query_means_the_same_with_and_without_escapes(text):
+    escaped = "".join(char if char in "=&[]" else f"%{ord(char):02x}" for char in text)
+    assert parse_query(text.encode()) == parse_query(escaped.encode())

@@ -267,6 +267,7 @@ class Front(asyncio.Protocol):
             listener = accepted.listener()
             line = Line(transport, self._door.on_error, listener)
             intake = Intake.upgraded(line, listener, self._mount.max_frame_size)
+            welcome = switching(key, accepted.headers)
         except Exception:
             _log.exception("connect.failed", path=self._mount.path)
             self._turn_away(Refused(500, reason="connect_failed"))
@@ -277,10 +278,10 @@ class Front(asyncio.Protocol):
         # the hub writes to the socket itself and must know whether something is in front of it.
         transport.set_write_buffer_limits(0)
         change_protocol(transport, intake)
-        transport.resume_reading()
-        transport.write(switching(key, accepted.headers))
+        transport.write(welcome)
         intake.begin()
         if tail:
+            transport.resume_reading()
             feed(intake, line, tail)
 
 

@@ -55,7 +55,7 @@ class HandshakeOptions:
     subprotocols: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Negotiated:
     """What the client asked for. ``protocol`` is to be echoed as ``Sec-WebSocket-Protocol``, if not
     None.
@@ -86,7 +86,7 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         return offered
     token: str | None = None
     spoken = options.subprotocols
-    if options.auth_token:
+    if offered and options.auth_token:
         spoken = ("phoenix", *spoken)
         tokens = [entry for entry in offered if entry.startswith(TOKEN_PREFIX)]
         offered = [entry for entry in offered if not entry.startswith(TOKEN_PREFIX)]
@@ -99,7 +99,7 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
                 )
             token = decoded
     protocol: str | None = None
-    if spoken and offered:
+    if offered and spoken:
         protocol = next((name for name in spoken if name in offered), None)
         if protocol is None:
             hint = {"got": ", ".join(offered), "accepted": ", ".join(spoken)}
@@ -121,11 +121,12 @@ def _stranger(upgrade: Upgrade, rule: OriginRule) -> Refused | None:
     """Refuses a page of another site. A request may carry one Origin; one that carries more is judged
     by the worst of them.
     """
-    if not rule.checked:
+    origins = upgrade.header_values(b"origin") if rule.checked else []
+    if not origins:
         return None
     host = upgrade.header(b"host")
     host_text = None if host is None else host.decode("latin-1")
-    for value in upgrade.header_values(b"origin"):
+    for value in origins:
         origin = value.decode("latin-1")
         if not rule.admits(origin, host_text):
             hint = {
@@ -177,6 +178,8 @@ def _version(vsn: Any) -> Version | None:
     >>> [_version(vsn) for vsn in ("2.0.7", "1.0.0", "2.1.0", "02.0.0", ["2.0.0"])]
     [2, 1, None, None, None]
     """
+    if vsn == "2.0.0":  # what every client of today sends
+        return 2
     match = _SEMVER.fullmatch(vsn) if isinstance(vsn, str) else None
     if match is None or match["minor"] != "0" or (match["patch"] == "0" and match["pre"]):
         return None

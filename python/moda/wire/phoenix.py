@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -95,10 +95,8 @@ class Dispatch:
         serves = target.serves
         if isinstance(serves, Stream):
             decided = self._place(target, topic)
-            request = JoinRequest(topic, params, None, socket)
-            work = self._join_stream(
-                serves, target.check, sub, conn, request, payload, binary, decided
-            )
+            request = JoinRequest(topic, params, payload, socket)
+            work = self._join_stream(serves, target.check, sub, conn, request, binary, decided)
             return StreamJoin(work, decided)
         try:
             channel = serves()
@@ -162,14 +160,13 @@ class Dispatch:
         sub: int,
         conn: int,
         request: JoinRequest,
-        payload: bytes,
         binary: bool,
         decided: Callable[[], None] | None,
     ) -> None:
         core = self._hub.core
         about = {"topic": request.topic, "connection_id": conn}
         try:
-            request = replace(request, payload=read_join(payload, binary, check))
+            request.payload = read_join(request.payload, binary, check)
             data, as_binary = encode_response(await stream.join(request))
             if request.address is not None:
                 core.reseat(sub, request.address)
@@ -255,15 +252,18 @@ class Mount:
         negotiated = negotiate(upgrade, self.options.handshake)
         if isinstance(negotiated, Refused):
             return negotiated
-        if not self.options.tokens.admits(presented_token(negotiated)):
-            shown = "no token" if presented_token(negotiated) is None else "a wrong token"
-            hint = {
-                "got": shown,
-                "accepted": "one of MODA_SOCKET_TOKENS, as authToken or ?token=",
-                "setting": f"MODA_SOCKET_AUTH={self.options.tokens.mode}",
-            }
-            return Refused(403, reason="token", hint=hint)
-        return negotiated
+        tokens = self.options.tokens
+        if tokens.mode == "off":
+            return negotiated
+        shown = presented_token(negotiated)
+        if tokens.admits(shown):
+            return negotiated
+        hint = {
+            "got": "no token" if shown is None else "a wrong token",
+            "accepted": "one of MODA_SOCKET_TOKENS, as authToken or ?token=",
+            "setting": f"MODA_SOCKET_AUTH={tokens.mode}",
+        }
+        return Refused(403, reason="token", hint=hint)
 
     def _accepted(self, negotiated: Negotiated, socket: Socket) -> Accepted:
         tokens = self.options.tokens
