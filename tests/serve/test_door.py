@@ -331,6 +331,13 @@ async def test_a_listener_that_cannot_be_made_is_500_and_its_message_stays_here(
     assert home.refusals == ["connect_failed"]
 
 
+async def test_a_header_that_cannot_be_written_is_500_for_its_client(house, connect):
+    home = await house(Hall(headers=(("Sec-WebSocket-Protocol", "\u20ac"),)))
+    client = await connect(home.port)
+    assert (await client.upgrade()).status == 500
+    assert (home.refusals, home.hall.open) == (["connect_failed"], [])
+
+
 async def test_what_is_no_listener_is_500_for_its_client(house, connect):
     home = await house(Hall(now=lambda _: Accepted(dict)))  # type: ignore[arg-type]
     client = await connect(home.port)
