@@ -464,7 +464,7 @@ async def _serve(plan: Plan) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(128 + number)
-        _log.info("server.stopping", signal=name, again="exits at once")
+        _log.info("server.stopping", signal=name, again=f"after {ECHO:g} s: exits at once")
         asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
