@@ -5,6 +5,7 @@
 
 mod bare;
 mod client;
+mod crowd;
 mod echo;
 mod histogram;
 mod limits;
@@ -144,6 +145,12 @@ const COMMANDS: &[Command] = &[
         run: limits::echo,
     },
     Command {
+        name: "limit-join",
+        help: "machine limit: the crowd of `join` at a bare epoll loop",
+        flags: &[&MANY, &TOPIC, &AT_ONCE, &LIMIT, &SERVER_CORE, &CORE],
+        run: crowd::limit,
+    },
+    Command {
         name: "fanout",
         help: "broadcasts to many subscribers (needs bench:control), and with --pid a bare send loop over the same sockets",
         flags: &[
@@ -183,7 +190,7 @@ const COMMANDS: &[Command] = &[
         flags: &[
             &URL, &PID, &MANY, &TOPIC, &AT_ONCE, &LIMIT, &PROBES, &PROBE_MS, &PATIENCE, &CORE,
         ],
-        run: scenes::join,
+        run: crowd::join,
     },
     Command {
         name: "hold",

@@ -1,4 +1,4 @@
-//! The benches that need a gateway with many clients: fan-out, arrival, holding, stalled readers.
+//! The benches that need a gateway with many clients: fan-out, holding, stalled readers.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::bare::Bare;
 use crate::echo;
 use crate::histogram::microseconds;
 use crate::options::Options;
-use crate::reception::{rate, seconds, Account};
+use crate::reception::{seconds, Account};
 use crate::stage::{Order, Stage};
 use crate::sys;
 use crate::Failure;
@@ -147,48 +147,6 @@ impl Sides {
         let [gateway, bare] = self.0;
         json!({ "gateway": gateway, "bare": bare })
     }
-}
-
-/// `join`: a crowd arrives. A client counts when its join is answered.
-pub fn join(options: &Options) -> Result<Value, Failure> {
-    let count: usize = options.positive("connections")?;
-    let in_flight: usize = options.number("in-flight")?;
-    let limit = options.seconds("limit")?;
-    let mut stage = Stage::open(options, 2)?;
-    stage.idle(Duration::from_secs(1))?;
-    stage.observer.probes.phase = 1;
-    let account = Account::begin(options.number("pid")?)?;
-    let (start, cpu) = (sys::now(), sys::cpu_time());
-    let (swarm, observer) = (&mut stage.swarm, &mut stage.observer);
-    let joined = swarm.open(stage.subscribers, count, in_flight, limit, observer)?;
-    let end = stage
-        .swarm
-        .connections
-        .iter()
-        .map(|one| one.ready)
-        .max()
-        .unwrap_or(start);
-    let (took, cpu) = (end.saturating_sub(start), sys::cpu_time() - cpu);
-    let cpu_ns = account.per(joined as u64)?;
-    stage.settle()?;
-    Ok(json!({
-        "command": "join",
-        "clients": count,
-        "in_flight": in_flight,
-        "joined": joined,
-        "alive": stage.swarm.alive(stage.subscribers),
-        "seconds": seconds(took),
-        "per_s": rate(joined as u64, took),
-        "cpu_ns": cpu_ns,
-        "join_us": stage.observer.joins.summary(),
-        "heartbeat_us": {
-            "quiet": stage.observer.probes.summary(QUIET),
-            "joining": stage.observer.probes.summary(1),
-        },
-        "heartbeats_unanswered": stage.observer.probes.unanswered(),
-        "client_cpu": seconds(cpu) / seconds(took.max(1)),
-        "errors": stage.swarm.errors,
-    }))
 }
 
 /// `hold`: idle clients, for whoever measures the server from outside. Says `ready` on stderr.

@@ -33,6 +33,17 @@ const JOIN_REF: &str = "1";
 pub const KEEP_ALIVE_REF: &[u8] = b"k";
 const KEEP_ALIVE: &[u8] = br#"[null,"k","phoenix","heartbeat",{}]"#;
 
+/// What a client of a group that joins sends.
+pub fn join(topic: &str) -> String {
+    format!(r#"["{JOIN_REF}","{JOIN_REF}","{topic}","phx_join",{{}}]"#)
+}
+
+/// What it waits for.
+pub fn joined(topic: &str) -> String {
+    let payload = r#"{"status":"ok","response":{}}"#;
+    format!(r#"["{JOIN_REF}","{JOIN_REF}","{topic}","phx_reply",{payload}]"#)
+}
+
 const URGENT: u64 = u64::MAX;
 const BATCH: usize = 256;
 const BETWEEN_URGENT: usize = 32;
@@ -415,7 +426,7 @@ impl Swarm {
             match &self.groups[self.connections[id].group].topic {
                 None => self.settle(id, now, handler),
                 Some(topic) => {
-                    let join = format!(r#"["{JOIN_REF}","{JOIN_REF}","{topic}","phx_join",{{}}]"#);
+                    let join = join(topic);
                     self.connections[id].queue(join.as_bytes());
                     self.connections[id].state = State::Joining;
                 }

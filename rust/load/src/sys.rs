@@ -344,16 +344,26 @@ pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     if !wait(listener, libc::POLLIN, Duration::from_secs(10))? {
         return Err(io::Error::from(io::ErrorKind::TimedOut));
     }
+    accept_now(listener)?.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))
+}
+
+/// Accepts one connection, if one waits.
+pub fn accept_now(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the peer's address is not asked for.
-    let raw = check(unsafe {
+    let accepted = check(unsafe {
         let none = std::ptr::null_mut();
         libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), flags)
-    })?;
+    });
+    let raw = match accepted {
+        Ok(raw) => raw,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        Err(error) => return Err(error),
+    };
     // SAFETY: just made, owned by nothing else.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    Ok(socket)
+    Ok(Some(socket))
 }
 
 fn wait(descriptor: &OwnedFd, events: libc::c_short, limit: Duration) -> io::Result<bool> {

@@ -30,6 +30,15 @@ pub fn handshake(host: &str, path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The answer to it, as short as one may be.
+pub fn switching() -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
 /// What a server answered to the handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Upgrade {
