@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{Batch, ConnKey, SubKey, CODECS};
-use super::publish::Audience;
+use super::run::Audience;
 use super::send::{send, Sent};
 use super::topic::Member;
 use super::{Action, Conn, Hub, Phase, Sink};

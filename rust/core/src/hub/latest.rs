@@ -11,80 +11,12 @@
 //! offered to everybody; its frames are copied out if somebody lags by then, and not otherwise.
 //! What is kept for the laggards of all topics is bounded by `Config::log_bytes`.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::batch::{ConnKey, Piece, TopicKey, CODECS};
-use super::publish::{Audience, Run, RUN_BYTES};
+use super::batch::{ConnKey, Piece, TopicKey};
+use super::run::{Run, RUN_BYTES};
 use super::topic::Topic;
 use super::{Conn, Hub};
-
-/// What one kept key costs beside its text and frames.
-const KEY_BYTES: usize = 128;
-
-/// Where one message lies in its run; an empty range for a codec it was not encoded for.
-#[derive(Debug)]
-pub(super) struct Mark {
-    pub key: Box<str>,
-    pub seq: u64,
-    pub frames: [Range<usize>; CODECS],
-}
-
-/// The newest message of one key, encoded for every codec in use when it was published.
-#[derive(Debug)]
-struct Newest {
-    seq: u64,
-    audience: Audience,
-    frames: [Option<Arc<[u8]>>; CODECS],
-}
-
-impl Newest {
-    fn bytes(&self, key: &str) -> usize {
-        let frames: usize = self.frames.iter().flatten().map(|frame| frame.len()).sum();
-        key.len() + KEY_BYTES + frames
-    }
-}
-
-/// A topic's newest messages by key, while somebody lags behind on it.
-#[derive(Debug, Default)]
-pub(super) struct Newests {
-    by_key: HashMap<Box<str>, Newest>,
-    bytes: usize,
-}
-
-impl Newests {
-    pub fn len(&self) -> usize {
-        self.by_key.len()
-    }
-
-    /// Keeps a run's messages, but for those whose key has a newer one. Twice is as good as once.
-    fn keep(&mut self, run: &Run) {
-        if run.open.is_some() {
-            return; // nobody has been offered it yet
-        }
-        // From the back: of many messages with one key only the last is copied.
-        for mark in run.marks.iter().rev() {
-            let before = match self.by_key.get(&mark.key) {
-                Some(newest) if newest.seq >= mark.seq => continue,
-                Some(newest) => newest.bytes(&mark.key),
-                None => 0,
-            };
-            let frame = |codec: usize| {
-                let batch = run.sealed[codec].as_ref()?;
-                let bytes = &batch.bytes[mark.frames[codec].clone()];
-                (!bytes.is_empty()).then(|| bytes.into())
-            };
-            let newest = Newest {
-                seq: mark.seq,
-                audience: run.audience.clone(),
-                frames: std::array::from_fn(frame),
-            };
-            self.bytes = self.bytes - before + newest.bytes(&mark.key);
-            self.by_key.insert(mark.key.clone(), newest);
-        }
-    }
-}
 
 /// A topic that a connection could not follow.
 #[derive(Debug)]

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::batch::{ConnKey, SubKey, TopicKey};
-use super::topic::{Intercepts, Member, Policy, Sub, Topic};
+use super::sub::{Intercepts, Sub};
+use super::topic::{Member, Policy, Topic};
 use super::Hub;
 
 impl<S> Hub<S> {

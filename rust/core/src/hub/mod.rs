@@ -29,10 +29,13 @@ mod history;
 mod keeping;
 mod latest;
 mod members;
+mod newests;
 mod outbox;
 mod publish;
+mod run;
 mod send;
 mod stats;
+mod sub;
 mod sweep;
 mod topic;
 
@@ -50,8 +53,9 @@ pub use outbox::{Discarded, Outbox};
 pub use publish::Publish;
 pub use send::{ms_since_data, send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
+pub use sub::{Intercepts, Sub};
 pub use sweep::Overdue;
-pub use topic::{Delivery, Intercepts, Policy, Sub, Topic};
+pub use topic::{Delivery, Policy, Topic};
 
 use crate::ws;
 
@@ -168,7 +172,7 @@ pub struct Hub<S> {
     by_id: HashMap<Arc<str>, Vec<ConnKey>>,
     /// Topics whose history holds anything, by when they were last published to.
     kept: BTreeMap<u64, TopicKey>,
-    log: VecDeque<publish::Run>,
+    log: VecDeque<run::Run>,
     log_start: u64,
     log_bytes: usize,
     dirty: VecDeque<ConnKey>,

@@ -3,72 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use slotmap::SlotMap;
-
-use super::batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
-use super::latest::{self, Mark};
-use super::topic::{Delivery, Policy, Sub};
+use super::batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey};
+use super::latest;
+use super::run::{Audience, Mark, Run, RUN_BYTES};
+use super::topic::{Delivery, Policy};
 use super::{Conn, Hub, Phase};
-
-/// Bytes in one run before the next message starts another: bounds what one reader is handed at once.
-pub(super) const RUN_BYTES: usize = 64 * 1024;
-
-/// Who of a topic's members a message is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Audience {
-    /// The channel that must not get it (`broadcast_from`).
-    pub exclude: SubKey,
-    /// Set when somebody intercepts this event: such members are skipped.
-    pub intercepted: Option<Arc<str>>,
-}
-
-impl Audience {
-    pub fn includes<S>(&self, key: SubKey, subs: &SlotMap<SubKey, Sub<S>>) -> bool {
-        if key == self.exclude {
-            return false;
-        }
-        let Some(event) = &self.intercepted else {
-            return true;
-        };
-        !subs.get(key).is_some_and(|sub| sub.intercepts(event))
-    }
-
-    fn is(&self, exclude: SubKey, intercepted: Option<&str>) -> bool {
-        self.exclude == exclude && self.intercepted.as_deref() == intercepted
-    }
-}
-
-/// Messages of one topic published one after the other.
-#[derive(Debug)]
-pub(super) struct Run {
-    pub topic: TopicKey,
-    pub audience: Audience,
-    pub open: Option<[Batch; CODECS]>,
-    pub sealed: [Option<Arc<Batch>>; CODECS],
-    /// The topic's sequence number before the first message.
-    pub seq: u64,
-    /// Where the messages lie, on a topic of `Delivery::Latest`.
-    pub marks: Vec<Mark>,
-    pub bytes: usize,
-    /// The next member to serve.
-    pub cursor: usize,
-    pub since: Instant,
-}
-
-impl Run {
-    fn seal(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.sealed = open.map(|batch| (batch.frames > 0).then(|| Arc::new(batch)));
-        }
-    }
-
-    fn takes(&self, topic: TopicKey, exclude: SubKey, intercepted: Option<&str>) -> bool {
-        self.open.is_some()
-            && self.topic == topic
-            && self.audience.is(exclude, intercepted)
-            && self.bytes < RUN_BYTES
-    }
-}
 
 /// One message to publish.
 pub struct Publish<'a, E> {

@@ -1,11 +1,11 @@
 //! One topic: who subscribes, what the slow ones get, what is kept.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::{ConnKey, SubKey, TopicKey, CODECS};
+use super::batch::{ConnKey, SubKey, CODECS};
 use super::history::{History, Limits};
-use super::latest::Newests;
+use super::newests::Newests;
 
 /// What a subscriber who cannot keep up gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,27 +99,5 @@ impl Topic {
             && self.runs.is_empty()
             && self.joining == 0
             && self.history.as_ref().is_none_or(History::is_empty)
-    }
-}
-
-/// Events a channel wants to see before its client.
-pub type Intercepts = Arc<HashSet<Box<str>>>;
-
-/// One connection's place on one topic. `S` is what the protocol above keeps with it.
-#[derive(Debug)]
-pub struct Sub<S> {
-    pub conn: ConnKey,
-    pub topic: TopicKey,
-    /// Position in `Topic::members`; None until served.
-    pub place: Option<u32>,
-    pub intercepts: Option<Intercepts>,
-    pub seat: S,
-}
-
-impl<S> Sub<S> {
-    pub fn intercepts(&self, event: &str) -> bool {
-        self.intercepts
-            .as_ref()
-            .is_some_and(|events| events.contains(event))
     }
 }

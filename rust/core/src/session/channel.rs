@@ -6,8 +6,7 @@ use crate::hub::{Codec, ConnKey, SubKey};
 use crate::phoenix::encode;
 use crate::ws::{self, Opcode};
 
-use super::receive::{NOTHING, OK};
-use super::write::{frame_end, frame_push, frame_reply, json_string, Body};
+use super::write::{frame_end, frame_push, frame_reply, json_string, Body, NOTHING, OK};
 use super::{Kind, Seat, Sessions, State, Unsent};
 
 impl<H> Sessions<H> {

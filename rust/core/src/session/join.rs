@@ -9,8 +9,7 @@
 use crate::hub::{ConnKey, SubKey};
 use crate::phoenix::Inbound;
 
-use super::receive::{because, ERROR, OK};
-use super::write::{frame_end, Body};
+use super::write::{because, frame_end, Body, ERROR, OK};
 use super::{Kind, Route, Seat, Sessions, State, Unsent, Verdict};
 
 /// A topic, event or ref longer than this is refused: they are kept, per channel and per message

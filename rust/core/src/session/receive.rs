@@ -3,15 +3,11 @@
 use std::borrow::Cow;
 
 use super::join::{too_long, MAX_NAME};
-use super::write::frame_reply;
+use super::write::{because, frame_reply, ERROR, NOTHING, OK};
 use super::{Kind, Seat, Sessions, State, Verdict};
 use crate::hub::{Codec, ConnKey, SubKey};
 use crate::phoenix::{self, Inbound};
 use crate::ws::{self, Opcode};
-
-pub(super) const OK: &str = "ok";
-pub(super) const ERROR: &str = "error";
-pub(super) const NOTHING: &[u8] = b"{}";
 
 impl<H> Sessions<H> {
     /// Takes one websocket frame, unmasked. Anything wrong with it closes this connection only.
@@ -252,11 +248,6 @@ impl<H> Sessions<H> {
             });
         }
     }
-}
-
-/// An error's response; `reason` is a word of ours that needs no escapes.
-pub(super) fn because(reason: &str) -> String {
-    format!("{{\"reason\":\"{reason}\"}}")
 }
 
 fn decode(codec: Codec, text: bool, frame: &[u8]) -> Result<Inbound<'_>, &'static str> {

@@ -4,6 +4,15 @@ use crate::hub::{Codec, Encode};
 use crate::phoenix::encode;
 use crate::ws::{self, Opcode};
 
+pub(super) const OK: &str = "ok";
+pub(super) const ERROR: &str = "error";
+pub(super) const NOTHING: &[u8] = b"{}";
+
+/// An error's response; `reason` is a word of ours that needs no escapes.
+pub(super) fn because(reason: &str) -> String {
+    format!("{{\"reason\":\"{reason}\"}}")
+}
+
 /// A payload on its way out.
 #[derive(Debug, Clone, Copy)]
 pub enum Body<'a> {
