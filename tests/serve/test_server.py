@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from moda.errors import ConfigurationError
-from moda.serve import server as server_module
+from moda.serve import process as process_module
 from moda.serve.face import Face
-from moda.serve.server import Plan, Server, ServerOptions, Wish, announce, settle_memory
+from moda.serve.process import Wish, announce
+from moda.serve.server import Plan, Server, ServerOptions, settle_memory
 
 from .conftest import Hall, close_code, get
 
@@ -27,7 +28,8 @@ import asyncio, sys
 from moda.serve.drain import DrainOptions
 from moda.serve.face import Face
 from moda.serve.logs import configure_logs
-from moda.serve.server import Plan, ServerOptions, run
+from moda.serve.process import run
+from moda.serve.server import Plan, ServerOptions
 
 configure_logs("info", "json", sys.stdout)
 
@@ -148,7 +150,7 @@ async def test_a_person_gets_lines_and_a_log_gets_one_event(house, capsys, monke
     home = await house(plan={"notes": [("prices", "simulated")]})
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(
-        server_module._log, "info", lambda event, **fields: events.append((event, fields))
+        process_module._log, "info", lambda event, **fields: events.append((event, fields))
     )
     announce(home.server)
     printed = capsys.readouterr().out

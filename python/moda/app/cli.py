@@ -215,7 +215,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     from moda.app.assemble import assemble
     from moda.serve.logs import install_hooks
-    from moda.serve.server import run
+    from moda.serve.process import run
 
     install_hooks()
 
