@@ -39,7 +39,10 @@ cdef Py_ssize_t SLACK = 256  # picows keeps this much behind the buffer's size f
 cdef Py_ssize_t READ_BUFFER = 2048  # first size of picows' read buffer, its least: an idle connection keeps it
 cdef double AFTER_ERROR = 0.01  # seconds picows leaves between its CLOSE and the end
 if WSProtocol.__basicsize__ != sizeof(picows_protocol):
-    raise ImportError("moda._session was built for picows 2.3.1, whose connections are of another shape than this one's")
+    raise ImportError(
+        "moda._session was built for picows 2.3.1 and found another, whose connections have another "
+        "shape: pip install picows==2.3.1"
+    )
 cdef object BUFFER_UPDATED = WSProtocol.buffer_updated
 cdef object DONE = None
 cdef object DONE_LOOP = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +123,19 @@ async def test_half_a_long_frame_keeps_its_room_and_half_a_short_one_does_not(ho
     assert intake.capacity == FIRST
     await client.send(frame(b"b" * 20)[10:])
     await until(lambda: listener.frames == 2)
+
+
+def test_another_picows_than_the_one_built_for_is_refused_with_the_one_to_install():
+    program = (
+        "import picows.picows as theirs\n"
+        "class WSProtocol(theirs.WSProtocol): __slots__ = ('more',)\n"
+        "theirs.WSProtocol = WSProtocol\n"
+        "import moda._session\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ImportError" in done.stderr
+    assert "pip install picows==2.3.1" in done.stderr
 
 
 def test_an_intake_takes_nothing_but_the_protocol_it_was_built_for():
