@@ -280,6 +280,28 @@ class TestDispatch:
             {"x": 1},
         )
 
+    def test_a_stream_without_a_join_of_its_own_answers_at_once(self):
+        def check(event: str, payload: Any) -> dict[str, Any] | None:
+            if payload == "break":
+                raise RuntimeError("a bug")
+            return {"reason": "invalid payload"} if payload == "wrong" else None
+
+        class News(Stream):
+            pass
+
+        one, engine = dispatch(News(), check=check, max_subscribers=2)
+        # No loop runs here: there could be no task.
+        for sub, payload in enumerate([{}, "wrong", "break", {}, {}], 1):
+            assert join(one, sub, payload) is None
+        assert engine.told == [
+            (1, "ok", {}),
+            (2, "error", {"reason": "invalid payload"}),
+            (3, "error", {"reason": "join crashed"}),
+            (4, "ok", {}),
+            (5, "error", {"reason": "too many subscribers", "limit": 2}),
+        ]
+        assert not one._undecided
+
     async def test_a_streams_join_ends_with_whoever_waits_for_it_and_its_place_is_free(self):
         gate = asyncio.Event()
         cancelled: list[int] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -97,6 +98,11 @@ class Dispatch:
             decided = self._place(target, topic)
             request = JoinRequest(topic, params, payload, socket)
             work = self._join_stream(serves, target.check, sub, conn, request, binary, decided)
+            if type(serves).join is Stream.join:
+                # Nobody to ask: it runs to its end as it is, and needs no task.
+                with suppress(StopIteration):
+                    work.send(None)
+                return None
             return StreamJoin(work, decided)
         try:
             channel = serves()
