@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
@@ -14,13 +14,11 @@ import pytest
 
 import oracle
 from moda._core import unwrap_combined
-from moda.channel import Stream
 from moda.market.feed import Tick
 from moda.market.pacing import Clock, SystemClock
 from moda.market.settings import MarketSettings
 from moda.market.sources import Source, State
 from moda.market.upstream import Upstream
-from moda.message import Raw, ServiceStatus
 
 
 def unwrap_twin(frame: bytes) -> tuple[str, bytes, str | None, int | None]:
@@ -69,40 +67,6 @@ class Recorder:
 
     def times(self, symbol: str) -> list[int]:
         return [tick.at_ms for tick in self.ticks if tick.symbol == symbol]
-
-
-class FakeRegistrar:
-    """The gateway as a capability sees it, writing down what it is told."""
-
-    def __init__(self) -> None:
-        self.channels: dict[str, tuple[Any, dict[str, Any]]] = {}
-        self.sent: list[tuple[str, str, Any, str | None]] = []
-        self.work: dict[str, Callable[[], Awaitable[None]]] = {}
-        self.probes: dict[str, Callable[[], ServiceStatus]] = {}
-
-    def channel(self, pattern: str, **policy: Any) -> Callable[[Any], Any]:
-        def register(served: Any) -> Any:
-            assert isinstance(served, Stream)
-            self.channels[pattern] = (served, policy)
-            return served
-
-        return register
-
-    def broadcast(
-        self,
-        topic: str,
-        event: str,
-        payload: Mapping[str, Any] | Raw | bytes,
-        *,
-        key: str | None = None,
-    ) -> None:
-        self.sent.append((topic, event, payload, key))
-
-    def background(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        self.work[name] = work
-
-    def service(self, name: str, probe: Callable[[], ServiceStatus]) -> None:
-        self.probes[name] = probe
 
 
 class LeapingClock(SystemClock):

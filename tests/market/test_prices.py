@@ -18,9 +18,10 @@ from moda.market.prices import Prices
 from moda.market.settings import SourceKind
 from moda.market.sources import Report, Sink
 from moda.message import Raw
+from registrar import FakeRegistrar
 
 from .fake_binance import FakeBinance
-from .support import FakeRegistrar, HandClock, until, upstream
+from .support import HandClock, until, upstream
 
 TICK = Tick(b'{"e":"24hrMiniTicker",  "E":1,"s":"BTCUSDT"}', "BTCUSDT", 1)
 
@@ -205,8 +206,9 @@ def test_install_serves_the_topic_supervises_the_source_and_answers_for_health(
     gateway: FakeRegistrar, kind: str
 ) -> None:
     prices = install(as_registrar(gateway), MarketSettings(source=kind))
-    assert gateway.channels == {"chart:prices": (prices, {"delivery": "latest"})}
-    assert gateway.work == {"prices": prices.run}
+    assert gateway.streams == {"chart:prices": prices}
+    assert gateway.policies == {"chart:prices": {"delivery": "latest"}}
+    assert gateway.works == {"prices": prices.run}
     assert gateway.probes["prices"]().detail["source"] == kind
 
 
@@ -215,7 +217,7 @@ def test_install_refuses_a_replay_that_cannot_be_played(
 ) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         install(gateway, MarketSettings(source=f"replay:{tmp_path}/none"))
-    assert gateway.channels == {}
+    assert gateway.streams == {}
 
 
 async def test_simulated_prices_say_so_in_the_join_and_in_health(

@@ -1,14 +1,12 @@
-"""Stand-ins: a clock that is turned by hand, a gateway that writes down what it is told."""
+"""Stand-ins: a clock that is turned by hand, samplers, a subscriber's request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-from moda.channel import JoinRequest, Stream
-from moda.message import Delivery, History, Raw, ServiceStatus
+from moda.channel import JoinRequest
 from moda.telemetry.metrics import GatewayCounters, HostReading, Reading
 
 
@@ -24,52 +22,6 @@ class HandClock:
     async def pause(self, seconds: float) -> None:
         self.now += seconds
         await asyncio.sleep(0)
-
-
-@dataclass
-class FakeRegistrar:
-    """Writes down every registration and every broadcast."""
-
-    streams: dict[str, Stream] = field(default_factory=dict)
-    policies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    works: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
-    probes: dict[str, Callable[[], ServiceStatus]] = field(default_factory=dict)
-    sent: list[tuple[str, str, Any, str | None]] = field(default_factory=list)
-
-    def channel(
-        self,
-        pattern: str,
-        *,
-        delivery: Delivery | None = None,
-        history: History | None = None,
-        max_subscribers: int | None = None,
-    ) -> Callable[[Any], Any]:
-        def register(serves: Any) -> Any:
-            self.streams[pattern] = serves
-            self.policies[pattern] = {"delivery": delivery, "history": history}
-            return serves
-
-        return register
-
-    def broadcast(
-        self,
-        topic: str,
-        event: str,
-        payload: Mapping[str, Any] | Raw | bytes,
-        *,
-        key: str | None = None,
-    ) -> None:
-        self.sent.append((topic, event, payload, key))
-
-    def background(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        self.works[name] = work
-
-    def service(self, name: str, probe: Callable[[], ServiceStatus]) -> None:
-        self.probes[name] = probe
-
-    def to(self, topic: str) -> list[Any]:
-        """The payloads that were broadcast to a topic."""
-        return [payload for sent_to, _, payload, _ in self.sent if sent_to == topic]
 
 
 class CountingSampler:

@@ -12,15 +12,16 @@ import pytest
 from moda.aggregate import LatencyWindow
 from moda.errors import ConfigurationError
 from moda.telemetry import METRICS, TOPIC, LoopLag, TelemetrySettings, install
+from registrar import FakeRegistrar
 
-from .support import FakeRegistrar, end, request, until
+from .support import end, request, until
 
 
 def test_it_registers_the_topic_its_background_work_and_its_health() -> None:
     gateway = FakeRegistrar()
     stream = install(gateway)
     assert gateway.streams == {TOPIC: stream}
-    assert gateway.policies[TOPIC] == {"delivery": "latest", "history": None}
+    assert gateway.policies[TOPIC] == {"delivery": "latest"}
     assert set(gateway.works) == {"telemetry.lag", "telemetry.metrics"}
     assert set(gateway.probes) == {"telemetry"}
     assert gateway.probes["telemetry"]().status == "degraded"

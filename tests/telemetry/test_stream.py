@@ -13,8 +13,9 @@ from moda.channel import JoinRequest
 from moda.errors import Reject
 from moda.telemetry.pace import MAX_INTERVAL_MS, MIN_INTERVAL_MS
 from moda.telemetry.stream import EVENT, TOPIC, Telemetry, interval_of
+from registrar import FakeRegistrar
 
-from .support import CountingSampler, FakeRegistrar, HandClock, end, request, until
+from .support import CountingSampler, HandClock, end, request, until
 
 FIRST_TICK = 1_740_441_600.0
 
