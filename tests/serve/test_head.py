@@ -104,10 +104,11 @@ def test_what_llhttp_refuses_is_never_read_as_an_upgrade(noise, at):
     whole = request()
     raw = whole[:at] + noise + whole[at:]
     try:
-        key = parse_head(raw).key
+        head = parse_head(raw)
+        split_target(head.target)
     except HeadError:
         return
-    if key is not None:
+    if head.key is not None:
         Llhttp(raw)
 
 
