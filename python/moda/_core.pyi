@@ -49,8 +49,9 @@ class Hub:
         :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients."""
     def detach(self) -> bool:
         """Forgets the loop; nothing is flushed any more. False when not attached."""
-    def mount(self, *, max_channels: int, max_message: int, idle_ms: int) -> int:
-        """Adds a socket mount and returns its number. ``idle_ms`` 0 never closes for silence."""
+    def mount(self, *, path: str, max_channels: int, max_message: int, idle_ms: int) -> int:
+        """Adds a socket mount and returns its number. ``path`` names it in :meth:`stats`; ``idle_ms`` 0
+        never closes for silence."""
     def route(
         self,
         *,
@@ -152,8 +153,8 @@ class Hub:
         opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
         sends, short_sends, slow_closed, conflated, dropped, unencodable, history_shed, joins,
         joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized. By label:
-        undecodable, violations (reason), closes (code). Now: mounts, the connections open as a list by
-        the mount's number, up to the last that ever had one. Histogram of seconds from publish to last
+        undecodable, violations (reason), closes (code). Now, by the
+        mount's path: mounts, the connections open. Histogram of seconds from publish to last
         send: fanout_bounds, fanout_buckets (each on its own), fanout_sum, fanout_count.
         """
 

@@ -24,7 +24,7 @@ class Rooms(Driver):
 
     def __init__(self, *, delivery: str = "every", **options: Any) -> None:
         super().__init__(**options)
-        self.mount = self.hub.mount(max_channels=10, max_message=1000, idle_ms=0)
+        self.mount = self.hub.mount(path="/socket", max_channels=10, max_message=1000, idle_ms=0)
         number = self.hub.route(stream=False, delivery=delivery)
         self.hub.expose(self.mount, "room:*", number)
         self.conn, self.transport = self.open(self.mount)
@@ -302,7 +302,7 @@ def test_latest_gives_a_stalled_reader_the_newest_of_each_key() -> None:
 
 def test_history_tells_what_was_missed_or_that_it_cannot() -> None:
     driver = Driver()
-    mount = driver.hub.mount(max_channels=1, max_message=100, idle_ms=0)
+    mount = driver.hub.mount(path="/socket", max_channels=1, max_message=100, idle_ms=0)
     number = driver.hub.route(stream=True, delivery="every", history_size=2, history_ttl_ms=60_000)
     driver.hub.expose(mount, "log:*", number)
     assert driver.hub.position("log:1") == (7, 0), "nobody was there, and it would be kept"
@@ -328,7 +328,7 @@ def test_history_tells_what_was_missed_or_that_it_cannot() -> None:
 def test_a_position_of_a_topic_that_is_forgotten_is_good_until_it_is_published_to_again() -> None:
     # Room for one topic's history and not for two.
     driver = Driver(history_bytes=1500)
-    mount = driver.hub.mount(max_channels=1, max_message=100, idle_ms=0)
+    mount = driver.hub.mount(path="/socket", max_channels=1, max_message=100, idle_ms=0)
     number = driver.hub.route(stream=True, delivery="every", history_size=9, history_ttl_ms=60_000)
     driver.hub.expose(mount, "log:*", number)
     driver.hub.publish("log:1", "line", b"1")

@@ -93,7 +93,7 @@ class Pair:
     def __init__(self, log_bytes: int, history_bytes: int) -> None:
         self.driver = Driver(log_bytes=log_bytes, history_bytes=history_bytes)
         hub = self.hub = self.driver.hub
-        mount = hub.mount(max_channels=CAP, max_message=MAX_MESSAGE, idle_ms=0)
+        mount = hub.mount(path="/socket", max_channels=CAP, max_message=MAX_MESSAGE, idle_ms=0)
         for route in ROUTES:
             number = hub.route(
                 stream=route.stream,

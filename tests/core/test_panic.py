@@ -43,7 +43,7 @@ async def test_a_panic_on_a_frame_closes_its_connection_with_1011_and_no_other(
 
 def test_a_panic_in_a_call_from_python_is_an_exception_of_that_call() -> None:
     core = Hub(epoch=1)
-    mount = core.mount(max_channels=1, max_message=100, idle_ms=0)
+    mount = core.mount(path="/socket", max_channels=1, max_message=100, idle_ms=0)
     core.expose(mount, "*", core.route(stream=False, delivery="every"))
     scheduled: list[Any] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -62,13 +63,8 @@ async def test_health_names_every_service_and_is_never_cached(house, connect, pa
 )
 async def test_a_head_is_answered_as_a_get_without_its_body(house, connect, path):
     http = HttpLatency()
-    hub = Hub()
-    exporter = Exporter(
-        stats=lambda: cast("HubStats", {**hub.stats(), "mounts": {}}),
-        http=http,
-        lag=LoopLag(),
-        version="1",
-    )
+    stats = cast("Callable[[], HubStats]", Hub().stats)
+    exporter = Exporter(stats=stats, http=http, lag=LoopLag(), version="1")
     face = plain_face(exporter=exporter, latency=http, sites=(Site(own()),))
     home = await house(face=face)
     client = await connect(home.port)

@@ -53,7 +53,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     collectors: list[Collector] = [counts]
 
     def stats() -> HubStats:
-        return cast(HubStats, {**gateway.hub.stats(), "mounts": gateway.connections()})
+        return cast(HubStats, gateway.hub.stats())
 
     notes: list[tuple[str, str]] = []
     if gateway.builtins:

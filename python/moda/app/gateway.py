@@ -219,8 +219,7 @@ class Gateway:
     def connections(self) -> dict[str, int]:
         """Open connections of this node, by the path of their socket."""
         counts = self.hub.stats()["mounts"]
-        counts += [0] * (len(self._sockets) - len(counts))
-        return dict(zip(self._sockets, counts, strict=True))
+        return {path: counts.get(path, 0) for path in self._sockets}
 
     def subscribers(self, topic: str) -> int:
         """How many channels are joined to a topic on this node, in whatever lane of it they sit."""
@@ -306,21 +305,21 @@ class Gateway:
             return self._mounts
         registry = documents.Registry(self.document)
         core = self.hub.core
-        numbers: dict[str, int] = {}
-        mounts: list[Mount] = []
+        mounts: dict[str, Mount] = {}
         for path, rules in self._sockets.items():
             options = rules.options(self._operator, self._hosts)
-            numbers[path] = core.mount(
+            number = core.mount(
+                path=path,
                 max_channels=options.max_channels,
                 max_message=options.max_message_bytes,
                 idle_ms=int(options.idle_seconds * 1000),
             )
-            mounts.append(Mount(self.hub, options, numbers[path]))
+            mounts[path] = Mount(self.hub, options, number)
         for declared in [*self._declared, *self._from_document(registry)]:
-            self._add_route(declared, numbers, mounts, registry)
+            self._add_route(declared, mounts, registry)
         self.hub.key_of = key_finder(registry)
-        self._mounts = mounts
-        return mounts
+        self._mounts = list(mounts.values())
+        return self._mounts
 
     @property
     def document(self) -> documents.Document:
@@ -401,8 +400,7 @@ class Gateway:
     def _add_route(
         self,
         declared: Declared,
-        numbers: Mapping[str, int],
-        mounts: Sequence[Mount],
+        mounts: Mapping[str, Mount],
         registry: documents.Registry,
     ) -> None:
         try:
@@ -430,28 +428,28 @@ class Gateway:
             )
         except (ValueError, OverflowError, TypeError) as error:
             raise ConfigurationError(f"channel({declared.pattern!r}): {error}") from None
-        unknown = [path for path in declared.sockets or () if path not in numbers]
+        unknown = [path for path in declared.sockets or () if path not in mounts]
         if unknown:
             raise ConfigurationError(
                 f"channel({declared.pattern!r}) names socket {unknown[0]!r}, which is not declared; "
-                f"declared are {', '.join(numbers)}"
+                f"declared are {', '.join(mounts)}"
             )
-        reached = [
-            mount
-            for path, mount in zip(numbers, mounts, strict=True)
+        reached = {
+            path: mount
+            for path, mount in mounts.items()
             if declared.sockets is None or path in declared.sockets
-        ]
-        for warning in unkept(declared.pattern, policy, [mount.options for mount in reached]):
+        }
+        options = [mount.options for mount in reached.values()]
+        for warning in unkept(declared.pattern, policy, options):
             log.warning("policy.not_kept", warning=warning)
-        for path, mount in numbers.items():
-            if declared.sockets is None or path in declared.sockets:
-                other = self._seen.setdefault((declared.shape, path), declared)
-                if other is not declared:
-                    raise twice(declared, other, path)
-                try:
-                    self.hub.core.expose(mount, declared.pattern, number)
-                except ValueError as error:
-                    raise ConfigurationError(str(error)) from None
+        for path, mount in reached.items():
+            other = self._seen.setdefault((declared.shape, path), declared)
+            if other is not declared:
+                raise twice(declared, other, path)
+            try:
+                self.hub.core.expose(mount.number, declared.pattern, number)
+            except ValueError as error:
+                raise ConfigurationError(str(error)) from None
         self._routes.append(
             Route(
                 declared.pattern,

@@ -196,7 +196,7 @@ class Mount:
     def __init__(self, hub: Hub, options: MountOptions, number: int) -> None:
         self.options = options
         self._hub = hub
-        self._number = number
+        self.number = number
 
     @property
     def path(self) -> str:
@@ -277,7 +277,7 @@ class Mount:
             socket.trusted = True
         protocol = negotiated.protocol
         headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
-        hub, number, v1 = self._hub.core, self._number, negotiated.vsn == 1
+        hub, number, v1 = self._hub.core, self.number, negotiated.vsn == 1
         return Accepted(lambda: Session(hub, number, v1, socket), headers)
 
 

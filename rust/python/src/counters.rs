@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 pub fn counters<'py>(
     py: Python<'py>,
     sessions: &Sessions<Py<PyAny>>,
+    paths: &[String],
 ) -> PyResult<Bound<'py, PyDict>> {
     let engine = &sessions.hub;
     let (stats, counts) = (&engine.stats, &sessions.counts);
@@ -47,7 +48,11 @@ pub fn counters<'py>(
     for (name, value) in numbers {
         all.set_item(name, value)?;
     }
-    all.set_item("mounts", stats.mounts.clone())?;
+    let mounts = PyDict::new(py);
+    for (number, path) in paths.iter().enumerate() {
+        mounts.set_item(path, stats.mounts.get(number).copied().unwrap_or(0))?;
+    }
+    all.set_item("mounts", mounts)?;
     all.set_item("fanout_sum", stats.fanout.sum)?;
     all.set_item("fanout_bounds", FANOUT_BOUNDS.to_vec())?;
     all.set_item("fanout_buckets", stats.fanout.buckets.to_vec())?;

@@ -35,6 +35,8 @@ pub struct Driver {
 #[pyclass(module = "moda._core")]
 pub struct Hub {
     pub(crate) sessions: Sessions<Py<PyAny>>,
+    /// Of the mounts, by their number.
+    paths: Vec<String>,
     pub(crate) peers: SecondaryMap<ConnKey, Peer>,
     pub(crate) driver: Option<Driver>,
     pub(crate) scheduled: bool,
@@ -111,6 +113,7 @@ impl Hub {
         };
         Self {
             sessions: Sessions::new(Engine::new(config, epoch)),
+            paths: Vec::new(),
             peers: SecondaryMap::new(),
             driver: None,
             scheduled: false,
@@ -140,8 +143,15 @@ impl Hub {
         self.driver.take().is_some()
     }
 
-    #[pyo3(signature = (*, max_channels, max_message, idle_ms))]
-    fn mount(&mut self, max_channels: usize, max_message: usize, idle_ms: u64) -> u16 {
+    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms))]
+    fn mount(
+        &mut self,
+        path: String,
+        max_channels: usize,
+        max_message: usize,
+        idle_ms: u64,
+    ) -> u16 {
+        self.paths.push(path);
         self.sessions.add_mount(max_channels, max_message, idle_ms)
     }
 
@@ -468,7 +478,7 @@ impl Hub {
 
     /// Counters; the keys are documented in the stub.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        counters(py, &self.sessions)
+        counters(py, &self.sessions, &self.paths)
     }
 
     fn __repr__(&self) -> String {
