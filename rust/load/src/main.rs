@@ -148,7 +148,7 @@ const COMMANDS: &[Command] = &[
         name: "limit-join",
         help: "machine limit: the crowd of `join` at a bare epoll loop",
         flags: &[&MANY, &TOPIC, &AT_ONCE, &LIMIT, &SERVER_CORE, &CORE],
-        run: crowd::limit,
+        run: limits::join,
     },
     Command {
         name: "fanout",

@@ -339,16 +339,8 @@ pub fn listen(backlog: i32) -> io::Result<(OwnedFd, SocketAddrV4)> {
     Ok((socket, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)))
 }
 
-/// Accepts one connection, waiting for it up to ten seconds.
-pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
-    if !wait(listener, libc::POLLIN, Duration::from_secs(10))? {
-        return Err(io::Error::from(io::ErrorKind::TimedOut));
-    }
-    accept_now(listener)?.ok_or_else(|| io::Error::from(io::ErrorKind::WouldBlock))
-}
-
 /// Accepts one connection, if one waits.
-pub fn accept_now(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+pub fn accept(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the peer's address is not asked for.
     let accepted = check(unsafe {
