@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from picows import WSListener
 
-__all__ = ["Accepted", "Mount", "Peer", "Refused", "Upgrade"]
+__all__ = ["Accepted", "Mount", "Peer", "Refused", "Upgrade", "bad_request"]
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
@@ -99,6 +99,12 @@ class Refused:
     headers: Sequence[tuple[str, str]] = ()
     reason: str = "refused"
     hint: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES, compare=False)
+
+
+def bad_request(text: str, reason: str, *headers: tuple[str, str]) -> Refused:
+    """400 with a sentence for whoever reads the answer."""
+    kind = ("content-type", "text/plain; charset=utf-8")
+    return Refused(400, text.encode(), (kind, *headers), reason)
 
 
 class Mount(Protocol):

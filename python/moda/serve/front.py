@@ -22,16 +22,15 @@ import structlog
 
 from moda._session import Intake
 from moda.serve.door import Door
-from moda.serve.head import HeadError, parse_head, split_target, switching, upgrade_fault
+from moda.serve.head import END, HeadError, parse_head, split_target, switching, upgrade_fault
 from moda.serve.line import Line
 from moda.serve.proxies import TrustedProxies
-from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade
+from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade, bad_request
 
 __all__ = ["Front", "answer", "peer_of"]
 
 _log = structlog.get_logger("moda.door")
 
-_END = b"\r\n\r\n"
 MAX_TAIL = 65536
 """Bytes kept for a client that talks on before it is let in; beyond that it is not read."""
 
@@ -108,10 +107,10 @@ class Front(asyncio.Protocol):
             assert isinstance(self._head, bytearray)
             known = len(self._head)
             self._head += data
-            end = self._head.find(_END, max(0, known - 3))
+            end = self._head.find(END, max(0, known - 3))
             data = bytes(self._head) if end >= 0 else data
         else:
-            end = data.find(_END)
+            end = data.find(END)
         if end < 0:
             self._head = self._head or bytearray(data)
             if len(self._head) > self._door.options.max_head:
@@ -160,11 +159,11 @@ class Front(asyncio.Protocol):
             head = parse_head(raw)
             path, query = split_target(head.target)
         except HeadError as error:
-            self._turn_away(_bad_request(str(error), "head"))
+            self._turn_away(bad_request(str(error), "head"))
             return
         found = self._door.mount_of(path)
         if found is None:  # a head whose first line and whose parse disagree
-            self._turn_away(_bad_request("the request is not HTTP/1.1", "head"))
+            self._turn_away(bad_request("the request is not HTTP/1.1", "head"))
             return
         mount, variables = found
         peer = partial(peer_of, transport, self._door.options.trusted, head.headers)
@@ -221,11 +220,7 @@ class Front(asyncio.Protocol):
         if self._key is None:
             fault = upgrade_fault(self._headers, self._version)
             if fault is not None:
-                headers = (
-                    ("content-type", "text/plain; charset=utf-8"),
-                    ("sec-websocket-version", "13"),
-                )
-                self._turn_away(Refused(400, fault.encode(), headers, "upgrade"))
+                self._turn_away(bad_request(fault, "upgrade", ("sec-websocket-version", "13")))
                 return
             self._key = next(value for name, value in self._headers if name == b"sec-websocket-key")
         self._hand_over(outcome, self._key)
@@ -309,10 +304,6 @@ def peer_of(
     return trusted.seen_through(client, secure, headers)
 
 
-def _bad_request(text: str, reason: str) -> Refused:
-    return Refused(400, text.encode(), (("content-type", "text/plain; charset=utf-8"),), reason)
-
-
 def answer(refused: Refused) -> bytes:
     """The bytes of a refusal. The connection closes after it."""
     try:
@@ -323,4 +314,4 @@ def answer(refused: Refused) -> bytes:
     lines.extend(f"{name}: {value}" for name, value in refused.headers)
     lines.append(f"content-length: {len(refused.body)}")
     lines.append("connection: close")
-    return "\r\n".join(lines).encode("latin-1") + _END + refused.body
+    return "\r\n".join(lines).encode("latin-1") + END + refused.body

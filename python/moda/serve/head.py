@@ -20,7 +20,7 @@ import httptools
 
 from moda._core import RequestHead, read_head
 
-__all__ = ["HeadError", "parse_head", "switching", "upgrade_fault"]
+__all__ = ["END", "HeadError", "parse_head", "switching", "upgrade_fault"]
 
 QUOTED = 120
 """Characters of a client's own words that an error text may repeat."""
@@ -30,7 +30,7 @@ _ODD = re.compile(rb"[^!\"$&-~]")
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-_END = b"\r\n\r\n"
+END = b"\r\n\r\n"
 
 _LOOKED_AT = (
     b"connection",
@@ -128,4 +128,4 @@ def switching(key: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
     """
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
     digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
-    return b"".join((_SWITCHING, lines, b"Sec-WebSocket-Accept: ", b64encode(digest), _END))
+    return b"".join((_SWITCHING, lines, b"Sec-WebSocket-Accept: ", b64encode(digest), END))

@@ -91,7 +91,7 @@ class Line:
 
     @property
     def write(self) -> Callable[[Any], None]:
-        # The bound method of the transport itself: picows and the session keep it and call it in C.
+        # The bound method of the transport itself: one frame less for each call of the engine's.
         return self.transport.write
 
     @property

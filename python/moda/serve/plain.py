@@ -27,12 +27,11 @@ from uvicorn.server import ServerState
 
 from moda.serve.door import Door
 from moda.serve.front import Front, answer, peer_of
-from moda.serve.head import HeadError, split_target
+from moda.serve.head import END, HeadError, split_target
 from moda.upgrade import Mount, Refused, Upgrade
 
 __all__ = ["PlainHttp"]
 
-_END = b"\r\n\r\n"
 BODY_PIECE = 4096
 """Bytes of a body parsed before it is looked at whether more than the body came."""
 
@@ -111,8 +110,8 @@ class PlainHttp(HttpToolsProtocol):
             if self._in_message and self._head_size < 0:
                 end = at + BODY_PIECE
             else:
-                end = data.find(_END, at) + len(_END)
-                end = end if end >= len(_END) else len(data)
+                end = data.find(END, at) + len(END)
+                end = end if end >= len(END) else len(data)
                 if max(self._head_size, 0) + end - at > self._door.options.max_head:
                     self._refuse(Refused(431, reason="head_too_large"))
                     return

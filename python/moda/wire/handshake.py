@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from moda.upgrade import Refused, Upgrade
+from moda.upgrade import Refused, Upgrade, bad_request
 from moda.wire.origin import SAME_HOST, OriginRule
 from moda.wire.query import QueryError, parse_query
 
@@ -77,7 +77,7 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
     try:
         params = parse_query(upgrade.query)
     except QueryError as error:
-        return _bad_request(str(error), "query")
+        return bad_request(str(error), "query")
     stranger = _stranger(upgrade, options.origins)
     if stranger is not None:
         return stranger
@@ -94,7 +94,7 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         if len(tokens) == 1:
             decoded = _decode_token(tokens[0][len(TOKEN_PREFIX) :])
             if decoded is None:
-                return _bad_request(
+                return bad_request(
                     "the auth token in 'sec-websocket-protocol' is not base64", "auth_token"
                 )
             token = decoded
@@ -111,10 +111,6 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         return Refused(403, reason="vsn", hint=hint)
     params.update(upgrade.variables)
     return Negotiated(vsn, params, token, protocol)
-
-
-def _bad_request(text: str, reason: str) -> Refused:
-    return Refused(400, text.encode(), (("content-type", "text/plain; charset=utf-8"),), reason)
 
 
 def _stranger(upgrade: Upgrade, rule: OriginRule) -> Refused | None:
@@ -145,7 +141,7 @@ def _offered(upgrade: Upgrade) -> list[str] | Refused:
         try:
             text = value.decode("ascii")
         except UnicodeDecodeError:
-            return _bad_request(
+            return bad_request(
                 "'sec-websocket-protocol' has bytes that are not ASCII", "subprotocol"
             )
         entries.extend(entry for entry in (part.strip() for part in text.split(",")) if entry)
