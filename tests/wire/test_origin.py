@@ -72,10 +72,10 @@ def test_same_may_stand_beside_others_in_a_list():
 
 
 def test_a_public_name_is_taken_for_the_same_host_where_a_proxy_rewrites_it():
-    rule = SAME_HOST.with_host("Moda.Example")
+    rule = SAME_HOST.with_hosts(["Moda.Example"])
     assert rule.admits("https://moda.example", "10.0.0.7:4001")
     assert not rule.admits("https://other.example", "10.0.0.7:4001")
-    assert ANY_ORIGIN.with_host("moda.example") is ANY_ORIGIN
+    assert ANY_ORIGIN.with_hosts(["moda.example"]) is ANY_ORIGIN
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from moda import asyncapi
+from moda.app.arguments import MOST, is_number, is_whole
 from moda.asyncapi import address as addresses
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
@@ -37,7 +37,6 @@ Check = Callable[[str, Any], dict[str, Any] | None]
 KeyFinder = Callable[[str, Any], str | None]
 
 
-MAX_SUBSCRIBERS = (1 << 31) - 1
 MAX_HISTORY = 1_000_000
 MAX_TTL = 366 * 86_400.0
 """The bounds a document's ``x-moda`` has."""
@@ -80,9 +79,7 @@ def declared_channel(
     """
     call = f"channel({pattern!r})"
     target = serving(pattern, serves)
-    if max_subscribers is not None and not (
-        type(max_subscribers) is int and 1 <= max_subscribers <= MAX_SUBSCRIBERS
-    ):
+    if max_subscribers is not None and not is_whole(max_subscribers, 1, MOST):
         raise ConfigurationError(f"{call} takes max_subscribers from 1, got {max_subscribers!r}")
     if history is not None:
         _check_history(call, history)
@@ -102,13 +99,12 @@ def _check_history(call: str, history: Any) -> None:
         raise ConfigurationError(
             f"{call} takes history as a History such as History(size=100, ttl=60), got {history!r}"
         )
-    if type(history.size) is not int or not 0 <= history.size <= MAX_HISTORY:
+    if not is_whole(history.size, 0, MAX_HISTORY):
         raise ConfigurationError(
             f"{call} takes a history size from 0 to {MAX_HISTORY}, got {history.size!r}"
         )
     ttl: Any = history.ttl
-    number = isinstance(ttl, int | float) and not isinstance(ttl, bool) and math.isfinite(ttl)
-    if not number or not 0 < ttl <= MAX_TTL:
+    if not is_number(ttl) or not 0 < ttl <= MAX_TTL:
         raise ConfigurationError(
             f"{call} takes a history ttl above 0 and up to {MAX_TTL:.0f} seconds, got {ttl!r}"
         )

@@ -110,9 +110,7 @@ class Settings:
 
     def handshake_options(self) -> HandshakeOptions:
         """What the built-in socket asks of a handshake."""
-        origins = OriginRule.parse(self.origins)
-        for host in self.public_hosts():
-            origins = origins.with_host(host)
+        origins = OriginRule.parse(self.origins).with_hosts(self.public_hosts())
         return HandshakeOptions(origins=origins)
 
     def public_hosts(self) -> list[str]:

@@ -7,12 +7,12 @@ built: a default written down here would outrank the operator without anybody ha
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from moda.app.arguments import MOST, is_number, is_whole
 from moda.errors import ConfigurationError
 from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import OriginRule
@@ -20,7 +20,6 @@ from moda.wire.phoenix import ConnectHook, MountOptions
 
 __all__ = ["SocketRules", "declared_socket"]
 
-_MOST = (1 << 31) - 1
 _VARIABLE = re.compile(r"\{[a-z_][a-z0-9_]*\}")
 
 
@@ -44,23 +43,23 @@ class SocketRules:
         own rule too: which name a proxy hides is not the application's to know. Who must show a
         token is the operator's alone, on every mount.
         """
-        origins = operator.handshake.origins if self.origins is None else self.origins
-        for host in hosts:
-            if self.origins is not None:
-                origins = origins.with_host(host)
-        options = replace(
+        origins = operator.handshake.origins  # which has the hosts already
+        if self.origins is not None:
+            origins = self.origins.with_hosts(hosts)
+        limits = {
+            name: value
+            for name in ("max_channels", "max_message_bytes", "idle_seconds")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(
             operator,
             path=self.path,
             handshake=HandshakeOptions(
                 origins=origins, auth_token=self.auth_token, subprotocols=self.subprotocols
             ),
             connect=self.connect or operator.connect,
+            **limits,
         )
-        for name in ("max_channels", "max_message_bytes", "idle_seconds"):
-            value = getattr(self, name)
-            if value is not None:
-                options = replace(options, **{name: value})
-        return options
 
 
 def declared_socket(
@@ -93,9 +92,9 @@ def declared_socket(
         )
     _whole(call, "max_channels", max_channels)
     _whole(call, "max_message_bytes", max_message_bytes)
-    if idle_seconds is not None and not (_is_number(idle_seconds) and 0 <= idle_seconds <= _MOST):
+    if idle_seconds is not None and not (is_number(idle_seconds) and 0 <= idle_seconds <= MOST):
         raise ConfigurationError(
-            f"{call} takes idle_seconds from 0 to {_MOST}, got {idle_seconds!r}"
+            f"{call} takes idle_seconds from 0 to {MOST}, got {idle_seconds!r}"
         )
     if isinstance(subprotocols, str) or not isinstance(subprotocols, Sequence):
         raise ConfigurationError(
@@ -113,12 +112,8 @@ def declared_socket(
     )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _whole(call: str, name: str, value: Any) -> None:
-    if value is not None and not (type(value) is int and 1 <= value <= _MOST):
+    if value is not None and not is_whole(value, 1, MOST):
         raise ConfigurationError(
-            f"{call} takes {name} from 1 to {_MOST}, a whole number, got {value!r}"
+            f"{call} takes {name} from 1 to {MOST}, a whole number, got {value!r}"
         )

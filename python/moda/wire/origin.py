@@ -119,13 +119,14 @@ class OriginRule:
         allowed = tuple(AllowedOrigin.parse(word) for word in words if word != "same")
         return cls(checked=True, same_host="same" in words, allowed=allowed)
 
-    def with_host(self, host: str) -> OriginRule:
-        """The same rule that also takes pages of ``host``: the public name, when a proxy rewrites
+    def with_hosts(self, hosts: Iterable[str]) -> OriginRule:
+        """The same rule that also takes pages of ``hosts``: the public names, when a proxy rewrites
         Host.
         """
         if not self.checked or not self.same_host:
             return self
-        return OriginRule(True, True, (*self.allowed, AllowedOrigin(host.lower())))
+        added = (AllowedOrigin(host.lower()) for host in hosts)
+        return OriginRule(True, True, (*self.allowed, *added))
 
     def accepted(self, host_header: str | None) -> str:
         """Whose pages get in, in words, for a request with this ``Host``.
