@@ -59,6 +59,7 @@ class Supervisor:
             job.task = asyncio.get_running_loop().create_task(self._run(job), name=name)
 
     def start(self) -> None:
+        """Runs every job added so far, each in a task of its own. On the loop's thread."""
         self._running = True
         for job in self._jobs.values():
             job.task = asyncio.get_running_loop().create_task(self._run(job), name=job.name)

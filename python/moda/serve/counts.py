@@ -29,9 +29,11 @@ class DoorCounts(Collector):
         self.parse_errors = dict.fromkeys(PARSE_ERRORS, 0)
 
     def refused(self, reason: str) -> None:
+        """One request turned away before its upgrade."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def unparsed(self, reason: str) -> None:
+        """One connection that ended for bytes that are no frame, or for our own failure."""
         self.parse_errors[reason] = self.parse_errors.get(reason, 0) + 1
 
     def describe(self) -> Iterator[Metric]:

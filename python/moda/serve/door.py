@@ -178,6 +178,7 @@ class Door:
             self._sweeper = asyncio.get_running_loop().call_later(self._interval, self._sweep)
 
     def unwatch(self, one: Waiting) -> None:
+        """Takes ``one`` out of the waiting room; nothing if it is not in there."""
         self._waiting.pop(one, None)
 
     @property
@@ -227,6 +228,7 @@ class Door:
         self._refusals.refused(refused)
 
     def full(self) -> bool:
+        """Whether open connections and those being decided reach the cap."""
         return self.connections() + self.deciding >= self.options.max_connections
 
     def come_back(self, reason: str) -> Refused:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
@@ -24,9 +23,6 @@ __all__ = ["END", "HeadError", "parse_head", "switching", "upgrade_fault"]
 
 QUOTED = 120
 """Characters of a client's own words that an error text may repeat."""
-
-_ODD = re.compile(rb"[^!\"$&-~]")
-"""What a target needs a parser for: escapes, a fragment, anything but visible ASCII."""
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -59,9 +55,6 @@ def split_target(url: bytes) -> tuple[str, bytes]:
 
     HeadError if it has neither.
     """
-    if url[:1] == b"/" and url[1:2] != b"/" and not _ODD.search(url):
-        plain, _, query = url.partition(b"?")
-        return plain.decode("ascii"), query
     try:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError:

@@ -72,6 +72,7 @@ class AllowedOrigin:
         return f"{scheme}//{'*.' if self.below else ''}{self.host}{port}"
 
     def matches(self, scheme: str, host: str, port: int | None) -> bool:
+        """Whether a page's origin, all in lower case and its port filled in, is this one or below it."""
         if self.scheme is not None and self.scheme != scheme:
             return False
         if self.port is not None and self.port != port:

@@ -66,12 +66,6 @@ def parse_query(query: bytes) -> dict[str, Any]:
     {'vsn': '2.0.0', 'user': {'name': 'Ann B'}, 'tags': ['a', 'b']}
     """
     tree: dict[str, Any] = {}
-    if query.isascii() and b"%" not in query and b"+" not in query and b"[" not in query:
-        for plain in query.decode("ascii").split("&"):
-            if plain:
-                key, _, value = plain.partition("=")
-                tree[key] = value
-        return tree
     for pair in query.split(b"&"):
         if not pair:
             continue
