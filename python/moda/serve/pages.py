@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import mimetypes
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 
+_TAG = re.compile(rb'"[^"]*"')
 _HASHED = re.compile(r"-[A-Za-z0-9_\-]{8,}\.[a-z0-9]+$")
 _FOREVER = b"public, max-age=31536000, immutable"
 _ASK = b"no-cache"
@@ -65,7 +66,11 @@ _SMALL = 1024
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A body ready to be sent. ``compressed`` is its gzip form where that is worth having."""
+    """A body ready to be sent. ``compressed`` is its gzip form where that is worth having.
+
+    A strong entity tag names the bytes of one coding (RFC 9110 section 8.8.3.3), so the gzip form has
+    one of its own. A cache that holds one form would else be told by a 304 that it has the other.
+    """
 
     body: bytes
     media_type: str
@@ -88,6 +93,11 @@ class Page:
             smaller = gzip.compress(body, 9, mtime=0)
             compressed = smaller if len(smaller) < len(body) else None
         return cls(body, media_type, etag, cache, compressed, status)
+
+    @property
+    def compressed_etag(self) -> bytes:
+        """The tag of the gzip form."""
+        return self.etag[:-1] + b'-gzip"'
 
 
 def load_files(folder: Path) -> dict[str, Path]:
@@ -137,20 +147,20 @@ async def serve_page(page: Page, scope: Scope, send: Send) -> None:
         )
         await send({"type": "http.response.body", "body": b""})
         return
-    known = accepts_gzip = False
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            known = page.etag in value or value.strip() == b"*"
-        elif name == b"accept-encoding":
-            accepts_gzip = takes_gzip(value)
-    headers = [(b"etag", page.etag), (b"cache-control", page.cache), (b"vary", b"accept-encoding")]
-    if known and page.status == 200:
+    accepts_gzip = any(
+        takes_gzip(value) for name, value in scope["headers"] if name == b"accept-encoding"
+    )
+    body, etag = page.body, page.etag
+    zipped = accepts_gzip and page.compressed is not None
+    if zipped:
+        assert page.compressed is not None
+        body, etag = page.compressed, page.compressed_etag
+    headers = [(b"etag", etag), (b"cache-control", page.cache), (b"vary", b"accept-encoding")]
+    if page.status == 200 and is_known(etag, scope["headers"]):
         await send({"type": "http.response.start", "status": 304, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
         return
-    body = page.body
-    if accepts_gzip and page.compressed is not None:
-        body = page.compressed
+    if zipped:
         headers.append((b"content-encoding", b"gzip"))
     headers.append((b"content-type", page.media_type.encode("latin-1")))
     headers.append((b"content-length", str(len(body)).encode()))
@@ -158,13 +168,29 @@ async def serve_page(page: Page, scope: Scope, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
+def is_known(etag: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether the client has the form that would be sent: ``If-None-Match`` holds its tag, compared
+    weakly (RFC 9110 section 13.1.2), in any of its lines.
+    """
+    for name, value in headers:
+        if name == b"if-none-match" and (value.strip() == b"*" or etag in _TAG.findall(value)):
+            return True
+    return False
+
+
 def takes_gzip(accept_encoding: bytes) -> bool:
-    """Whether an Accept-Encoding header names gzip without refusing it (``;q=0``)."""
+    """Whether an Accept-Encoding header takes gzip: named, or under ``*`` where it is not, and not
+    with a weight of 0.
+
+    >>> takes_gzip(b"br, gzip"), takes_gzip(b"*;q=0, gzip"), takes_gzip(b"gzip;q=0, *")
+    (True, True, False)
+    """
+    weights: dict[bytes, bytes] = {}
     for item in accept_encoding.lower().split(b","):
         coding, _, weight = item.partition(b";")
-        if coding.strip() in (b"gzip", b"*"):
-            return re.fullmatch(rb"\s*q=0(\.0*)?\s*", weight) is None
-    return False
+        weights.setdefault(coding.strip(), weight)
+    taken = weights.get(b"gzip", weights.get(b"*"))
+    return taken is not None and re.fullmatch(rb"\s*q=0(\.0*)?\s*", taken) is None
 
 
 def console_missing(folder: Path) -> Page:
