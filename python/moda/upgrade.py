@@ -29,6 +29,10 @@ def _unknown() -> Peer:
     return None, False
 
 
+def _elsewhere() -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Upgrade:
     """The head of a request on a mount's path, as it arrived.
@@ -37,7 +41,8 @@ class Upgrade:
     ``?``. ``headers`` keep their order and their repetitions; names are lower case, values raw
     bytes without surrounding blanks. ``variables`` are the values of the ``{name}`` segments of the
     mount's path. ``peer`` finds out who sent it, which most mounts never ask and which costs a
-    system call: see ``client`` and ``secure``. ``repr`` leaves out what may hold credentials.
+    system call: see ``client`` and ``secure``. ``arrived_on_loopback`` is asked by
+    :attr:`on_loopback` and costs another. ``repr`` leaves out what may hold credentials.
 
     Written once and passed on: not frozen, because that doubles what making one takes.
     """
@@ -48,6 +53,7 @@ class Upgrade:
     headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
     variables: Mapping[str, str] = field(default_factory=lambda: _NO_VARIABLES)
     peer: Callable[[], Peer] = field(default=_unknown, repr=False)
+    arrived_on_loopback: Callable[[], bool] = field(default=_elsewhere, repr=False)
 
     @property
     def client(self) -> tuple[str, int] | None:
@@ -58,6 +64,11 @@ class Upgrade:
     def secure(self) -> bool:
         """Whether the client's side of the connection is TLS."""
         return self.peer()[1]
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether it came to a loopback address of this machine, whoever a proxy speaks for."""
+        return self.arrived_on_loopback()
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, or None. ``name`` in lower case."""

@@ -322,8 +322,42 @@ async def test_pages_are_compressed_for_who_takes_it(house, connect, console):
     assert gzip.decompress(packed.body) == plain.body
     refused = await ask(client, "/", "accept-encoding: gzip;q=0, br")
     assert refused.header("content-encoding") is None
+    late = await ask(client, "/", "accept-encoding: *;q=0, gzip")
+    assert late.header("content-encoding") == "gzip"
     head = await ask(client, "/", method="HEAD")
     assert (head.status, f"content-length: {len(plain.body)}" in head.head) == (200, True)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity"])
+async def test_each_form_of_a_page_has_a_tag_and_a_304_of_its_own(house, connect, console, coding):
+    home = await house(face=plain_face(console=console))
+    client = await connect(home.port)
+    accept = f"accept-encoding: {coding}"
+    other = "accept-encoding: " + ("identity" if coding == "gzip" else "gzip")
+    tag = (await ask(client, "/", accept)).header("etag")
+    assert tag != (await ask(client, "/", other)).header("etag")
+    for known in (tag, f"W/{tag}", f'"x", {tag}, W/"y"', "*"):
+        again = await ask(client, "/", accept, f"if-none-match: {known}")
+        assert (again.status, again.header("etag"), again.body) == (304, tag, b"")
+    two_lines = await ask(client, "/", accept, 'if-none-match: "x"', f"if-none-match: {tag}")
+    assert two_lines.status == 304
+    assert (await ask(client, "/", other, f"if-none-match: {tag}")).status == 200
+
+
+async def test_a_tag_inside_of_another_is_no_match(house, connect, console):
+    home = await house(face=plain_face(console=console))
+    client = await connect(home.port)
+    tag = (await ask(client, "/")).header("etag")
+    for known in (tag[1:-1], tag[:-1] + '-br"', tag[:-1] + '-gzip"'):
+        assert (await ask(client, "/", f"if-none-match: {known}")).status == 200
+
+
+async def test_a_site_sees_every_line_of_if_none_match(house, connect):
+    home = await house(face=plain_face(sites=(Site(own()),)))
+    client = await connect(home.port)
+    tag = (await ask(client, "/asyncapi.yaml")).header("etag")
+    again = await ask(client, "/asyncapi.yaml", 'if-none-match: "x"', f"if-none-match: {tag}")
+    assert again.status == 304
 
 
 @pytest.mark.parametrize(

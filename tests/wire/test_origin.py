@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moda.errors import ConfigurationError
-from moda.wire.origin import ANY_ORIGIN, SAME_HOST, AllowedOrigin, OriginRule
+from moda.wire.origin import (
+    ANY_ORIGIN,
+    SAME_HOST,
+    AllowedOrigin,
+    OriginRule,
+    shown_host,
+    shown_origin,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,86 @@ def test_a_public_name_is_taken_for_the_same_host_where_a_proxy_rewrites_it():
     assert rule.admits("https://moda.example", "10.0.0.7:4001")
     assert not rule.admits("https://other.example", "10.0.0.7:4001")
     assert ANY_ORIGIN.with_hosts(["moda.example"]) is ANY_ORIGIN
+
+
+# -- names that are bound anew
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127-0-0-1.evil.example",
+        "evillocalhost",
+        "0x7f.1",
+        "intranet",
+        "::1",
+    ],
+)
+def test_on_loopback_a_name_that_can_be_rebound_is_not_the_same_host(host):
+    assert not SAME_HOST.admits(f"http://{host}:4001", f"{host}:4001", loopback=True)
+    assert "evil" not in SAME_HOST.accepted(f"{host}:4001", loopback=True)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "app.localhost", "127.0.0.1", "[::1]", "192.168.0.7"]
+)
+def test_on_loopback_what_no_name_server_answers_for_is_the_same_host(host):
+    assert SAME_HOST.admits(f"http://{host}:5173", f"{host}:4001", loopback=True)
+
+
+def test_a_configured_name_is_the_same_host_on_loopback_too():
+    rule = SAME_HOST.with_hosts(["moda.example"])
+    assert rule.admits("https://moda.example", "moda.example", loopback=True)
+    assert rule.admits("https://moda.example", "upstream", loopback=True)
+    assert not rule.admits("https://evil.example", "evil.example", loopback=True)
+
+
+def test_where_a_name_is_configured_no_other_name_is_the_same_host_anywhere():
+    rule = SAME_HOST.with_hosts(["moda.example"])
+    assert not rule.admits("http://evil.example", "evil.example")
+    assert rule.admits("http://10.0.0.7:4001", "10.0.0.7:4001")
+    assert (
+        rule.accepted("evil.example")
+        == "pages of localhost and of IP addresses, pages of moda.example"
+    )
+
+
+def test_without_a_configured_name_the_host_header_is_believed_away_from_loopback():
+    assert SAME_HOST.admits("http://moda.lan", "moda.lan:4001")
+
+
+def test_a_list_without_same_is_not_widened_by_a_configured_name():
+    rule = OriginRule.parse("https://app.example").with_hosts(["moda.example"])
+    assert not rule.admits("https://moda.example", "moda.example")
+
+
+# -- what a log repeats
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [
+        ("https://app.example.com:8443", "a page of app.example.com"),
+        ("http://[::1]:4001", "a page of [::1]"),
+        ("null", "null"),
+        ("https://user:pw@app.example.com", "an Origin of 31 characters that is none"),
+        ("https://app.example.com/?token=x", "an Origin of 32 characters that is none"),
+        ("https://s3cr3t", "a page of a host name of 6 characters that is not shown"),
+    ],
+)
+def test_of_an_origin_a_log_gets_the_host_at_most(origin, shown):
+    assert shown_origin(origin) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hunter2", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "a.b.c3", "A.Example.Com"],
+)
+def test_a_host_that_browsers_do_not_send_is_not_repeated(text):
+    assert text not in shown_host(text)
 
 
 @pytest.mark.parametrize(

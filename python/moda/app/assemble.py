@@ -92,6 +92,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         console=CONSOLE if settings.console else None,
         sites=(asyncapi.Site(gateway.document),),
         mounted=gateway.asgi,
+        hosts=settings.public_hosts(),
     )
     return Plan(
         settings.server_options(),

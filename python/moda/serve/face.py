@@ -49,7 +49,8 @@ class Face:
     ``services`` are the probes' answers, asked per health request. ``exporter`` None: no
     ``/metrics``. ``latency`` records every request. ``sites`` answer for paths of their own
     (``/asyncapi``). ``routes`` are Litestar handlers of capabilities. ``console`` is a
-    folder, or None to leave ``/`` to ``mounted``. ``draining`` turns health to ``down``.
+    folder, or None to leave ``/`` to ``mounted``. ``draining`` turns health to ``down``. ``hosts``
+    are the gateway's public names.
     """
 
     version: str
@@ -61,6 +62,7 @@ class Face:
     sites: Sequence[Site] = ()
     routes: Sequence[Any] = ()
     mounted: App | None = None
+    hosts: Sequence[str] = ()
 
 
 def error_body(status: int, message: str, request_id: str, extra: Any = None) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from moda.serve.door import Door
 from moda.serve.head import END, HeadError, parse_head, split_target, switching, upgrade_fault
 from moda.serve.line import Line
 from moda.serve.proxies import TrustedProxies
+from moda.serve.rebinding import is_loopback
 from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade, bad_request
 
-__all__ = ["Front", "answer", "peer_of"]
+__all__ = ["Front", "answer", "arrived_on_loopback", "peer_of"]
 
 _log = structlog.get_logger("moda.door")
 
@@ -167,7 +168,8 @@ class Front(asyncio.Protocol):
             return
         mount, variables = found
         peer = partial(peer_of, transport, self._door.options.trusted, head.headers)
-        upgrade = Upgrade(head.method, path, query, head.headers, variables, peer)
+        local = partial(arrived_on_loopback, transport)
+        upgrade = Upgrade(head.method, path, query, head.headers, variables, peer, local)
         self._key = head.key
         self._decide(mount, upgrade, head.version, tail)
 
@@ -302,6 +304,11 @@ def peer_of(
     client = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) and len(peer) >= 2 else None
     secure = transport.get_extra_info("sslcontext") is not None
     return trusted.seen_through(client, secure, headers)
+
+
+def arrived_on_loopback(transport: asyncio.Transport) -> bool:
+    """Whether a connection was made to a loopback address of this machine."""
+    return is_loopback(transport.get_extra_info("sockname"))
 
 
 def answer(refused: Refused) -> bytes:

@@ -4,6 +4,9 @@ In this order: a page held in memory (console, docs), a site (AsyncAPI), moda's 
 the application the operator mounted; else 404. A mounted application gets every path moda does not
 serve, and its lifespan events; moda adds a request id to its answers and nothing else.
 
+On a loopback address moda's own pages but ``/health`` answer under names that are its own only
+(:mod:`moda.serve.rebinding`); what a mounted application shows to whom is its own affair.
+
 Errors of our own are JSON: ``{"error": {"status", "message", "request_id"}}``, with ``extra`` where
 there is something to correct.
 """
@@ -37,8 +40,17 @@ from moda.serve.pages import (
     page_of_file,
     serve_page,
 )
+from moda.serve.rebinding import OwnNames
 
 __all__ = ["build_face"]
+
+_OPEN_TO_ALL = frozenset({"/health", f"{API}/health"})
+"""Balancers probe it under any name, and it says nothing a stranger has a use for."""
+
+_FOREIGN = (
+    "this gateway is not known under the name in the Host header; on a loopback address it answers "
+    "to localhost, to IP addresses and to the names in MODA_PUBLIC_URL and PHX_HOST"
+)
 
 _log = structlog.get_logger("moda.http")
 
@@ -81,6 +93,7 @@ class _Dispatcher:
 
     def __init__(self, face: Face) -> None:
         self._mounted = face.mounted
+        self._names = OwnNames(face.hosts)
         self._litestar: App = litestar_app(face)  # type: ignore[assignment]  # its scope type is its own
         self._ids = _Ids()
         self._makers: dict[str, Callable[[], Page]] = {
@@ -141,7 +154,11 @@ class _Dispatcher:
             await send(message)
 
         try:
-            if path in self._makers:
+            if self._names.is_foreign(scope.get("server"), scope["headers"]) and (
+                path not in _OPEN_TO_ALL and self._ours(path)
+            ):
+                await send_error(sending, 421, _FOREIGN, request_id)
+            elif path in self._makers:
                 scope["path_template"] = path
                 await serve_page(self._page(path), scope, sending)
             elif path in self._sites:
@@ -246,7 +263,7 @@ async def serve_site(site: Site, scope: Scope, send: Send) -> None:
     if scope["method"] not in ("GET", "HEAD"):
         await serve_page(_GET_ONLY, scope, send)
         return
-    known = next((value for name, value in scope["headers"] if name == b"if-none-match"), b"")
+    known = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
     found = site.answer(
         scope["path"], scope["query_string"].decode("latin-1"), known.decode("latin-1")
     )

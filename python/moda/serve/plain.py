@@ -26,7 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from moda.serve.door import Door
-from moda.serve.front import Front, answer, peer_of
+from moda.serve.front import Front, answer, arrived_on_loopback, peer_of
 from moda.serve.head import END, HeadError, split_target
 from moda.upgrade import Mount, Refused, Upgrade
 
@@ -220,7 +220,8 @@ class PlainHttp(HttpToolsProtocol):
         method = self.parser.get_method().decode("ascii")
         headers = [(name, value.strip(b" \t")) for name, value in self.headers]
         peer = partial(peer_of, self.transport, self._door.options.trusted, headers)
-        upgrade = Upgrade(method, path, query, headers, variables, peer)
+        local = partial(arrived_on_loopback, self.transport)
+        upgrade = Upgrade(method, path, query, headers, variables, peer, local)
         self._claimed = (mount, upgrade, self.parser.get_http_version())
 
     def on_body(self, body: bytes) -> None:

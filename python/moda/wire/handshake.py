@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moda.upgrade import Refused, Upgrade, bad_request
-from moda.wire.origin import SAME_HOST, OriginRule
+from moda.wire.origin import SAME_HOST, OriginRule, shown_origin
 from moda.wire.query import QueryError, parse_query
 
 __all__ = ["HandshakeOptions", "Negotiated", "Version", "negotiate"]
@@ -38,6 +38,8 @@ _SEMVER = re.compile(
     rf"(?:-(?P<pre>{_PRE_PART}(?:\.{_PRE_PART})*))?(?:\+[0-9A-Za-z\-]+(?:\.[0-9A-Za-z\-]+)*)?",
     re.ASCII,
 )
+
+_SHORT_VERSION = re.compile(r"[0-9]{1,2}(?:\.[0-9]{1,2}){0,2}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,12 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
     if offered and spoken:
         protocol = next((name for name in spoken if name in offered), None)
         if protocol is None:
-            hint = {"got": ", ".join(offered), "accepted": ", ".join(spoken)}
+            hint = {"got": _shown_names(offered), "accepted": ", ".join(spoken)}
             return Refused(403, reason="subprotocol", hint=hint)
     asked = params.get("vsn", "1.0.0")
     vsn = _version(asked)
     if vsn is None:
-        hint = {"got": f"vsn={asked}", "accepted": "1.0.x and 2.0.x"}
+        hint = {"got": _shown_version(asked), "accepted": "1.0.x and 2.0.x"}
         return Refused(403, reason="vsn", hint=hint)
     params.update(upgrade.variables)
     return Negotiated(vsn, params, token, protocol)
@@ -122,13 +124,14 @@ def _stranger(upgrade: Upgrade, rule: OriginRule) -> Refused | None:
         return None
     host = upgrade.header(b"host")
     host_text = None if host is None else host.decode("latin-1")
+    loopback = rule.believes_host and upgrade.on_loopback
     for value in origins:
         origin = value.decode("latin-1")
-        if not rule.admits(origin, host_text):
+        if not rule.admits(origin, host_text, loopback):
             hint = {
-                "got": origin,
-                "accepted": rule.accepted(host_text),
-                "setting": "MODA_ORIGINS, MODA_PUBLIC_URL, or origins= of gateway.socket",
+                "got": shown_origin(origin),
+                "accepted": rule.accepted(host_text, loopback),
+                "setting": "MODA_ORIGINS, MODA_PUBLIC_URL, PHX_HOST, or origins= of gateway.socket",
             }
             return Refused(403, reason="origin", hint=hint)
     return None
@@ -146,6 +149,23 @@ def _offered(upgrade: Upgrade) -> list[str] | Refused:
             )
         entries.extend(entry for entry in (part.strip() for part in text.split(",")) if entry)
     return entries
+
+
+def _shown_names(offered: list[str]) -> str:
+    """Subprotocols for the log, by their number and lengths: a browser can send a header in no other
+    way, so pages put credentials there (``new WebSocket(url, [token])``).
+    """
+    sizes = ", ".join(str(len(name)) for name in offered[:4])
+    more = ", ..." if len(offered) > 4 else ""
+    return f"{len(offered)} of {sizes}{more} characters, not shown"
+
+
+def _shown_version(vsn: Any) -> str:
+    """A version for the log: three short numbers as they are, anything else by what it is."""
+    if isinstance(vsn, str) and _SHORT_VERSION.fullmatch(vsn):
+        return f"vsn={vsn}"
+    kind = f"{len(vsn)} characters" if isinstance(vsn, str) else f"a {type(vsn).__name__}"
+    return f"a vsn that is no version ({kind}, not shown)"
 
 
 def _decode_token(encoded: str) -> str | None:

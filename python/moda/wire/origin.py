@@ -4,6 +4,13 @@ A browser lets any page connect anywhere and sends cookies along; the ``Origin``
 thing that tells a visitor's own page from a stranger's. A client without the header is no browser
 page and is always let in. Rules of the check: wire notes 2.1.
 
+A page may lie about where it is from by DNS: evil.example is loaded from its own server, then its
+name is bound anew, to 127.0.0.1 or to a machine of the visitor's network. Its ``Origin`` and the
+``Host`` of its requests then agree, and prove nothing. Names nobody can rebind are ``localhost``
+(RFC 6761 section 6.3) and IP addresses; of other names only the operator knows which are this
+gateway's. So that a request's own ``Host`` is believed takes two things: no public name is
+configured, and the connection did not arrive on a loopback address, where every other name is odd.
+
 Pure: strings in, a boolean out.
 """
 
@@ -11,11 +18,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from moda.errors import ConfigurationError
 
-__all__ = ["ANY_ORIGIN", "SAME_HOST", "AllowedOrigin", "OriginRule"]
+__all__ = [
+    "ANY_ORIGIN",
+    "SAME_HOST",
+    "AllowedOrigin",
+    "OriginRule",
+    "cannot_be_rebound",
+    "host_name",
+    "shown_host",
+    "shown_origin",
+]
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -32,6 +49,66 @@ _ALLOWED = re.compile(
 _HOST_HEADER = re.compile(
     r"(?P<host>\[[0-9a-f:.]+\]|[^\s/:@?#\[\]]+)(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE
 )
+
+LONGEST_SHOWN = 100
+"""Characters of a host name that a log repeats."""
+
+# What a log may repeat of a header: a dotted name in lower case, as browsers send it, whose last
+# label is letters. No random token and no web token is of that form.
+_PUBLIC_NAME = re.compile(r"(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?\.)+[a-z]{2,24}")
+
+
+def host_name(host_header: str | None) -> str | None:
+    """The host of a ``Host`` header in lower case, without its port; None if it names none.
+
+    >>> host_name("LocalHost:4001"), host_name("[::1]:4001"), host_name("a/b"), host_name(None)
+    ('localhost', '[::1]', None, None)
+    """
+    match = _HOST_HEADER.fullmatch(host_header or "")
+    return match["host"].lower() if match else None
+
+
+def cannot_be_rebound(host: str) -> bool:
+    """Whether no DNS answer can make this host another machine: ``localhost`` and what is below it
+    (RFC 6761 section 6.3), and IP addresses, an IPv6 one in brackets.
+
+    >>> [cannot_be_rebound(host) for host in ("localhost", "127.0.0.1", "[::1]", "localhost.example")]
+    [True, True, True, False]
+    """
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        address = ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        return False
+    return (address.version == 6) is bracketed
+
+
+def shown_host(host: str) -> str:
+    """A host that a client named, as far as a log may repeat it: a client can write anything there.
+
+    >>> shown_host("app.example.com"), shown_host("s3cr3t-t0ken")
+    ('app.example.com', 'a host name of 12 characters that is not shown')
+    """
+    public = len(host) <= LONGEST_SHOWN and _PUBLIC_NAME.fullmatch(host) is not None
+    if public or cannot_be_rebound(host):
+        return host[:LONGEST_SHOWN]
+    return f"a host name of {len(host)} characters that is not shown"
+
+
+def shown_origin(origin: str) -> str:
+    """An ``Origin`` as far as a log may repeat it: its host.
+
+    >>> shown_origin("https://app.example.com"), shown_origin("null"), shown_origin("Bearer abc")
+    ('a page of app.example.com', 'null', 'an Origin of 10 characters that is none')
+    """
+    if origin == "null":
+        return origin
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return f"an Origin of {len(origin)} characters that is none"
+    return f"a page of {shown_host(match['host'])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +161,17 @@ class AllowedOrigin:
 class OriginRule:
     """The check of one mount.
 
-    ``checked`` False lets everybody in. ``same_host`` lets in an origin whose host is that of the
-    Host header, whatever its port: a development server on another port of the same machine, or a
-    proxy that listens elsewhere, is the same site to a visitor. ``allowed`` lets in what it lists.
+    ``checked`` False lets everybody in. ``same_host`` lets in an origin whose host is this gateway's
+    own, whatever its port: a development server on another port of the same machine, or a proxy that
+    listens elsewhere, is the same site to a visitor. Its own are ``hosts``, the public names as
+    configured; the host of the Host header if that cannot be rebound; and without ``hosts`` any host
+    of that header, but on loopback (see the head of this file). ``allowed`` lets in what it lists.
     """
 
     checked: bool = True
     same_host: bool = True
     allowed: tuple[AllowedOrigin, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, entries: str | Iterable[str]) -> OriginRule:
@@ -121,41 +201,59 @@ class OriginRule:
         return cls(checked=True, same_host="same" in words, allowed=allowed)
 
     def with_hosts(self, hosts: Iterable[str]) -> OriginRule:
-        """The same rule that also takes pages of ``hosts``: the public names, when a proxy rewrites
-        Host.
-        """
+        """The same rule for a gateway that clients know as ``hosts``, whatever Host a proxy sends."""
         if not self.checked or not self.same_host:
             return self
-        added = (AllowedOrigin(host.lower()) for host in hosts)
-        return OriginRule(True, True, (*self.allowed, *added))
+        known = dict.fromkeys((*self.hosts, *(host.lower() for host in hosts)))
+        return replace(self, hosts=tuple(known))
 
-    def accepted(self, host_header: str | None) -> str:
+    @property
+    def believes_host(self) -> bool:
+        """Whether any host of the Host header is this gateway's own: elsewhere than on loopback."""
+        return self.checked and self.same_host and not self.hosts
+
+    def accepted(self, host_header: str | None, loopback: bool = False) -> str:
         """Whose pages get in, in words, for a request with this ``Host``.
 
-        >>> OriginRule.parse("same, https://*.example.com").accepted("moda.internal:4001")
-        'pages of moda.internal (the Host header), https://*.example.com:443'
+        >>> OriginRule.parse("same, https://*.example.com").accepted("10.0.0.7:4001")
+        'pages of 10.0.0.7 (the Host header), https://*.example.com:443'
         """
+        if not self.checked:
+            return "any"
         words = [str(one) for one in self.allowed]
         if self.same_host:
-            match = _HOST_HEADER.fullmatch(host_header or "")
-            host = match["host"][:100] if match else "the Host header, which names none"
-            words.insert(0, f"pages of {host} (the Host header)" if match else f"pages of {host}")
-        return ", ".join(words) if self.checked else "any"
+            words[:0] = [f"pages of {host}" for host in self.hosts]
+            named = host_name(host_header)
+            if named is None:
+                words.insert(0, "pages of the Host header, which names none")
+            elif cannot_be_rebound(named) or (self.believes_host and not loopback):
+                words.insert(0, f"pages of {shown_host(named)} (the Host header)")
+            else:
+                words.insert(0, "pages of localhost and of IP addresses")
+        return ", ".join(words)
 
-    def admits(self, origin: str | None, host_header: str | None) -> bool:
-        """Whether a request with this ``Origin`` (None: absent) and this ``Host`` may connect."""
+    def admits(self, origin: str | None, host_header: str | None, loopback: bool = False) -> bool:
+        """Whether a request with this ``Origin`` (None: absent) and this ``Host`` may connect.
+
+        ``loopback`` says whether it arrived on a loopback address of this machine.
+        """
         if origin is None or not self.checked:
             return True
         match = _ORIGIN.fullmatch(origin)
         if match is None:
             return False
         scheme, host = match["scheme"].lower(), match["host"].lower()
+        if self.same_host and self._is_own(host, host_header, loopback):
+            return True
         port = int(match["port"]) if match["port"] else DEFAULT_PORTS.get(scheme)
-        if self.same_host and host_header is not None:
-            own = _HOST_HEADER.fullmatch(host_header)
-            if own is not None and own["host"].lower() == host:
-                return True
         return any(entry.matches(scheme, host, port) for entry in self.allowed)
+
+    def _is_own(self, host: str, host_header: str | None, loopback: bool) -> bool:
+        if host in self.hosts:
+            return True
+        if host_name(host_header) != host:
+            return False
+        return cannot_be_rebound(host) or (self.believes_host and not loopback)
 
 
 SAME_HOST = OriginRule()
