@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import Counter
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
@@ -19,9 +24,18 @@ from prometheus_client.registry import Collector
 
 from moda import Gateway
 from moda.hub import Hub
+from moda.serve.exposition import encoder_for
 from moda.serve.latency import MILLIS, SECONDS, HttpLatency
-from moda.serve.metrics import FAMILIES, Exporter, HubStats, gateway_counters, open_files
+from moda.serve.metrics import (
+    FAMILIES,
+    Exporter,
+    HubStats,
+    gateway_counters,
+    most_files,
+    open_files,
+)
 from moda.telemetry import LoopLag
+from moda.telemetry.sampler import HostReader
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -237,7 +251,7 @@ async def test_process_and_build_are_exposed() -> None:
 
 
 def test_open_files_are_counted_without_listing_them_where_the_kernel_can() -> None:
-    opened, limit = open_files()
+    opened, limit = open_files(), most_files()
     if opened is not None:
         listed = len(list(Path("/proc/self/fd").iterdir()))
         assert abs(opened - listed) <= 2
@@ -358,7 +372,7 @@ async def test_a_second_metric_of_a_name_that_is_taken_is_refused() -> None:
         Counter("moda_joins", "mine", registry=of.registry)
 
 
-async def test_a_source_that_fails_fails_the_scrape_and_not_the_next_one() -> None:
+async def test_a_source_that_fails_is_left_out_of_the_page_until_it_works_again() -> None:
     working = False
 
     def source() -> HubStats:
@@ -367,7 +381,159 @@ async def test_a_source_that_fails_fails_the_scrape_and_not_the_next_one() -> No
         return stats()
 
     of = exporter(source)
-    with pytest.raises(RuntimeError, match="no hub"):
-        await of.scrape()
+    found = await page(of)
+    assert key("moda_topics") not in found
+    assert found[key("process_resident_memory_bytes")] > 0
     working = True
-    assert await page(of)
+    assert (await page(of))[key("moda_topics")] > 0
+
+
+# -- what fails, fails by itself
+
+
+ODD = [b"", b"\n", b"\xff\xfe\x00", b"1 2 3", b"a b c d\n" * 50, b"1 (x) R " + b"x " * 60]
+
+
+@pytest.fixture(params=ODD, ids=["empty", "newline", "binary", "short", "words", "no numbers"])
+def odd_proc(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A /proc in which every file psutil reads holds something else."""
+    for folder in ("self", str(os.getpid())):
+        (tmp_path / folder).mkdir()
+        for name in ("stat", "statm", "status", "smaps", "io"):
+            (tmp_path / folder / name).write_bytes(request.param)
+    for name in ("stat", "meminfo", "vmstat", "loadavg", "uptime", "cpuinfo", "zoneinfo"):
+        (tmp_path / name).write_bytes(request.param)
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    return tmp_path
+
+
+async def test_an_odd_file_of_proc_takes_out_what_is_read_from_it(odd_proc: Path) -> None:
+    found = await page(exporter())
+    names = {name for name, _ in found}
+    assert "process_resident_memory_bytes" not in names
+    assert "process_virtual_memory_bytes" not in names
+    assert found[key("process_cpu_seconds_total")] > 0
+    assert found[key("moda_joins_total")] == stats()["joins"]
+    assert key("process_max_fds") in found or most_files() is None
+
+
+def test_an_odd_file_of_proc_costs_telemetry_what_is_read_from_it(odd_proc: Path) -> None:
+    reading = HostReader().read()
+    assert (reading.rss, reading.memory_used, reading.process_cpu_s) == (None, None, None)
+    assert reading.load_1m is not None
+    assert reading.cpus > 0
+
+
+async def test_a_proc_that_is_not_there_takes_out_what_is_read_from_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "none"))
+    found = await page(exporter())
+    assert key("process_resident_memory_bytes") not in found
+    assert found[key("moda_joins_total")] == stats()["joins"]
+
+
+@pytest.mark.parametrize("broken", ["psutil.Process.memory_info", "psutil.Process.create_time"])
+async def test_one_reading_that_is_denied_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def denied(_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(broken, denied)
+    found = await page(exporter())
+    lost = {
+        "psutil.Process.memory_info": "process_resident_memory_bytes",
+        "psutil.Process.create_time": "process_start_time_seconds",
+    }
+    present = {name: key(name) in found for name in lost.values()}
+    assert present == {name: name != lost[broken] for name in lost.values()}
+
+
+async def test_a_counter_the_hub_does_not_have_takes_out_its_own_metric_only() -> None:
+    def source() -> HubStats:
+        numbers = cast("dict[str, Any]", stats())
+        del numbers["joins"]
+        numbers["closes"] = 5
+        return cast("HubStats", numbers)
+
+    found = await page(exporter(source))
+    assert key("moda_joins_total") not in found
+    assert key("moda_closes_total", code="1001") not in found
+    assert found[key("moda_leaves_total")] == stats()["leaves"]
+
+
+class Broken(Collector):
+    """An application's collector on a bad day."""
+
+    def __init__(self, metrics: list[Any], error: Exception | None = None) -> None:
+        self._metrics = metrics
+        self._error = error
+
+    def describe(self) -> list[Any]:
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        yield from self._metrics
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+async def test_a_collector_that_raises_or_cannot_be_written_leaves_the_page(accept: str) -> None:
+    of = exporter()
+    odd_value = GaugeMetricFamily("odd_value", "x", value=cast("float", "many"))
+    odd_label = GaugeMetricFamily("odd_label", "x", labels=("a",))
+    odd_label.add_metric((cast("str", 5),), 1)
+    fine = GaugeMetricFamily("fine", "x", value=3)
+    of.registry.register(Broken([], KeyError("/proc/odd")))
+    of.registry.register(Broken([odd_value, odd_label, fine]))
+    text, _ = await of.scrape(accept)
+    assert b"\nfine 3.0\n" in text
+    assert b"moda_joins_total" in text
+    assert b"odd_value" not in text
+
+
+# -- formats nobody speaks
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain;version=x",
+        "text/plain;version=1.x",
+        "text/plain;version=",
+        "application/openmetrics-text;version=x",
+        "application/openmetrics-text;version=9999.0.0",
+        "application/openmetrics-text;version=1.0.0.evil",
+        "application/openmetrics-text;version=1.0.0;q=0",
+        "application/openmetrics-text;version=" + "9" * 6000,
+        "text/html",
+        ";;;=,=;",
+        "\xff\xfe",
+        "*/*;version=1.0.0",
+    ],
+)
+async def test_an_accept_nobody_can_answer_gets_the_default_format(accept: str) -> None:
+    text, content_type = await exporter().scrape(accept)
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert samples(text)
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=255), max_size=200))
+def test_no_accept_makes_the_choice_raise_or_is_repeated(accept: str) -> None:
+    for prefix in ("", "text/plain;version=", "application/openmetrics-text;version=1.0.0;"):
+        _, content_type = encoder_for(prefix + accept)
+        assert content_type.split(";")[0] in ("text/plain", "application/openmetrics-text")
+        assert re.fullmatch(r"[a-z0-9/;=. \-]+", content_type)
+
+
+async def test_what_prometheus_sends_is_answered_with_what_it_prefers() -> None:
+    _, content_type = await exporter().scrape(
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,"
+        "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+    )
+    assert content_type == (
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8"
+    )

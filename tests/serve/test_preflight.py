@@ -185,3 +185,14 @@ def test_a_missing_private_key_is_named_with_the_variable_that_takes_it(tmp_path
         server_context(TlsOptions(certificate, key))
     assert "holds no private key in PEM" in str(caught.value)
     assert "MODA_TLS_KEY" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table", ["", "head\n\n", "head\nx\n", "head\n a b\n 0: zz:0FA1 x 0A\n", "head\n\xff"]
+)
+def test_an_odd_table_of_sockets_names_nobody_and_fails_nothing(table, tmp_path, monkeypatch):
+    (tmp_path / "proc" / "net").mkdir(parents=True)
+    for name in ("tcp", "tcp6"):
+        (tmp_path / "proc" / "net" / name).write_text(table, encoding="latin-1")
+    monkeypatch.setattr(preflight, "Path", lambda path: Path(f"{tmp_path}{path}"))
+    assert preflight.listener_of(4001) is None

@@ -12,32 +12,36 @@ The duration of HTTP requests (:mod:`moda.serve.latency`) is exposed under two n
 The registry is the gateway's own, not prometheus_client's global one: two gateways in a process do
 not add up, and nothing is exported that was not asked for. The process figures are not taken from
 prometheus_client either: its collector lists ``/proc/self/fd``, 5 ms with 10,000 connections.
+
+Every reading stands by itself: one that fails is left out and named in the log once, and the page
+holds the rest (:mod:`moda.serve.exposition`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
 
 import psutil
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
     Metric,
 )
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from moda.aggregate import HistogramCounts
+from moda.serve.exposition import Registry, Tried, encoded, encoder_for
 from moda.serve.latency import BOUNDS, MILLIS, SECONDS, HttpLatency, HttpSeries, MeasuredApp
 from moda.telemetry import GatewayCounters, LoopLag
 
@@ -278,9 +282,11 @@ FAMILIES: Final[Mapping[str, Family]] = {family.name: family for family in _TABL
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    hub: HubStats
-    http: list[tuple[HttpSeries, HistogramCounts]]
-    lag: HistogramCounts
+    """None for what could not be had."""
+
+    hub: HubStats | None
+    http: list[tuple[HttpSeries, HistogramCounts]] | None
+    lag: HistogramCounts | None
 
 
 _SCRAPE: ContextVar[_Snapshot | None] = ContextVar("moda_scrape", default=None)
@@ -305,17 +311,18 @@ class Exporter(Collector):
         self._http = http
         self._lag = lag
         self._build = (version, platform.python_version())
-        self._process = psutil.Process()
-        self.registry = CollectorRegistry()
+        self._tried = Tried()
+        self.registry = Registry(self._tried)
         self.registry.register(self)
 
     async def scrape(self, accept: str = "") -> tuple[bytes, str]:
         """The page and its content type, in the format that the request's ``accept`` asks for."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = encoder_for(accept)
         token = _SCRAPE.set(self._snapshot())
         try:
             # to_thread copies the context: each scrape encodes its own snapshot.
-            return await asyncio.to_thread(encode, self.registry), content_type
+            page = await asyncio.to_thread(encoded, encode, self.registry, self._tried)
+            return page, content_type
         finally:
             _SCRAPE.reset(token)
 
@@ -327,54 +334,71 @@ class Exporter(Collector):
         """The metrics of now, or of the scrape that is being encoded."""
         taken = _SCRAPE.get() or self._snapshot()
         yield _labelled("moda_build_info", [(self._build, 1)])
-        yield from _hub_families(taken.hub)
-        yield _histogram("moda_loop_lag_seconds", taken.lag)
-        yield from _http_families(taken.http)
+        if taken.hub is not None:
+            yield from _hub_families(taken.hub, self._tried)
+        if taken.lag is not None:
+            yield _histogram("moda_loop_lag_seconds", taken.lag)
+        if taken.http is not None:
+            yield from _http_families(taken.http)
         yield from self._process_families()
 
     def _snapshot(self) -> _Snapshot:
-        return _Snapshot(self._stats(), self._http.counts(), self._lag.histogram.counts())
+        get = self._tried.get
+        return _Snapshot(
+            get("the hub's counters", self._stats),
+            get("http durations", self._http.counts),
+            get("moda_loop_lag_seconds", self._lag.histogram.counts),
+        )
 
     def _process_families(self) -> Iterator[Metric]:
-        with self._process.oneshot():
-            cpu = self._process.cpu_times()
-            memory = self._process.memory_info()
-        yield _plain("process_cpu_seconds_total", cpu.user + cpu.system)
-        yield _plain("process_resident_memory_bytes", memory.rss)
-        yield _plain("process_virtual_memory_bytes", memory.vms)
-        yield _plain("process_start_time_seconds", self._process.create_time())
-        open_fds, max_fds = open_files()
-        if open_fds is not None:
-            yield _plain("process_open_fds", open_fds)
-        if max_fds is not None:
-            yield _plain("process_max_fds", max_fds)
+        memory = self._tried.get("memory of the process", lambda: psutil.Process().memory_info())
+        readings: tuple[tuple[str, Callable[[], float | None]], ...] = (
+            ("process_cpu_seconds_total", time.process_time),
+            ("process_resident_memory_bytes", lambda: memory and memory.rss),
+            ("process_virtual_memory_bytes", lambda: memory and memory.vms),
+            ("process_start_time_seconds", lambda: psutil.Process().create_time()),
+            ("process_open_fds", open_files),
+            ("process_max_fds", most_files),
+        )
+        for name, read in readings:
+            value = self._tried.get(name, read)
+            if value is not None:
+                yield _plain(name, value)
 
 
-def open_files() -> tuple[int | None, int | None]:
-    """(open, limit) of file descriptors, each None where it cannot be had cheaply.
+def open_files() -> int | None:
+    """Open file descriptors, or None where they cannot be counted cheaply.
 
     Since Linux 6.2 the size of ``/proc/self/fd`` is the number of its entries: one stat of 3
     microseconds. Before, it is 0, and counting them would mean listing them.
     """
     try:
-        opened = Path("/proc/self/fd").stat().st_size or None
-    except OSError:
-        opened = None
+        return Path("/proc/self/fd").stat().st_size or None
+    except FileNotFoundError:
+        return None  # no Linux
+
+
+def most_files() -> int | None:
+    """The limit of file descriptors, or None where there is none."""
     try:
         import resource
     except ImportError:
-        return opened, None
+        return None
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return opened, None if limit == resource.RLIM_INFINITY else limit
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _plain(name: str, value: float) -> Metric:
     return _labelled(name, [((), value)])
 
 
-def _hub_families(hub: HubStats) -> Iterator[Metric]:
+def _hub_families(hub: HubStats, tried: Tried) -> Iterator[Metric]:
     for name, family in FAMILIES.items():
-        match family.of and family.of(hub):
+        read = family.of
+        if read is None:
+            continue
+        found = tried.get(name, partial(read, hub))
+        match found:
             case None:
                 continue
             case HistogramCounts() as counts:

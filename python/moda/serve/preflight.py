@@ -182,16 +182,21 @@ def listener_of(port: int) -> tuple[int, str] | None:
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+            lines = Path(table).read_text(encoding="ascii", errors="replace").splitlines()[1:]
         except OSError:
             continue
+        listening = f":{port:04X}"
         for line in lines:
             fields = line.split()
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+            if len(fields) > 9 and fields[3] == "0A" and fields[1].endswith(listening):
                 inodes.add(f"socket:[{fields[9]}]")
     if not inodes:
         return None
-    for process in Path("/proc").iterdir():
+    try:
+        processes = list(Path("/proc").iterdir())
+    except OSError:
+        return None
+    for process in processes:
         if not process.name.isdigit():
             continue
         try:

@@ -55,17 +55,24 @@ class HostReader:
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         self._clock = clock
-        self._process = psutil.Process()
+        self._process: psutil.Process | None = None
         self._cpus = usable_cpus()
         self._mute: set[str] = set()
 
     def read(self) -> HostReading:
-        """Reads the host. What the platform refuses is None and logged once; nothing is raised."""
-        with self._process.oneshot():
+        """Reads the host. What the platform refuses is None and logged once; nothing is raised.
+
+        Each figure stands by itself: a file of ``/proc`` that is empty, denied or odd costs what is
+        read from it.
+        """
+        if self._process is None:  # making one reads /proc as well
+            self._process = self._try("process", psutil.Process)
+        process_cpu = memory = None
+        if self._process is not None:
             process_cpu = self._try("process.cpu_times", self._process.cpu_times)
             memory = self._try("process.memory_info", self._process.memory_info)
-        cpu = self._try("cpu_times", psutil.cpu_times)
-        busy, total = (None, None) if cpu is None else cpu_seconds(cpu)
+        cpu = self._try("cpu_times", lambda: cpu_seconds(psutil.cpu_times()))
+        busy, total = (None, None) if cpu is None else cpu
         machine = self._try("virtual_memory", psutil.virtual_memory)
         load = self._try("getloadavg", psutil.getloadavg)
         return HostReading(
@@ -82,7 +89,7 @@ class HostReader:
     def _try(self, name: str, read: Callable[[], T]) -> T | None:
         try:
             return read()
-        except (OSError, psutil.Error, RuntimeError, ValueError) as error:
+        except Exception as error:  # psutil parses: an odd file is an IndexError or a KeyError, too
             if name not in self._mute:
                 self._mute.add(name)
                 log.warning("telemetry reading %s is not available here: %s", name, error)
