@@ -149,12 +149,27 @@ def findings_of(settings: Settings) -> list[Finding]:
         preflight.check_heartbeat(settings.heartbeat_interval, settings.idle_timeout),
         preflight.check_database(settings.database_url),
         _check_prices(settings),
+        *_check_exposure(settings),
     ]
     if settings.asyncapi is not None:
         findings.append(_check_document(settings.asyncapi))
     if settings.console:
         findings.append(preflight.check_console(CONSOLE))
     return findings
+
+
+def _check_exposure(settings: Settings) -> list[Finding]:
+    """Whether a setting lets in whom its words do not name."""
+    from moda.serve import exposure
+
+    rule, trusted = settings.handshake_options().origins, settings.server_options().door.trusted
+    loopback = exposure.is_loopback_host(settings.host)
+    return [
+        exposure.check_proxies(trusted),
+        exposure.check_origins(rule, settings.socket_auth, loopback),
+        exposure.check_names(rule, loopback, settings.public_hosts(), trusted),
+        exposure.check_tokens(settings.socket_auth, settings.socket_tokens),
+    ]
 
 
 def _check_document(path: Path) -> Finding:

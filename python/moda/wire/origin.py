@@ -212,6 +212,15 @@ class OriginRule:
         """Whether any host of the Host header is this gateway's own: elsewhere than on loopback."""
         return self.checked and self.same_host and not self.hosts
 
+    def described(self) -> str:
+        """The rule in words, for an operator.
+
+        >>> OriginRule.parse("same,https://app.example").with_hosts(["moda.example"]).described()
+        'same, https://app.example:443'
+        """
+        same = ("same",) if self.same_host else ()
+        return ", ".join((*same, *map(str, self.allowed))) if self.checked else "any"
+
     def accepted(self, host_header: str | None, loopback: bool = False) -> str:
         """Whose pages get in, in words, for a request with this ``Host``.
 
