@@ -230,7 +230,7 @@ from moda.serve import redact
 resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
 for shape in {shapes!r}:
     text = (shape * 250_000)[:250_000]
-    redact._hide(text)
+    redact.hide(text)
     redact.redact({{"text": text, "list": [text[:50]] * 100_000, text: {{text: text}}}})
 print("done")
 """

@@ -265,3 +265,53 @@ def test_no_head_makes_it_raise(query, headers, auth_token):
     options = HandshakeOptions(auth_token=auth_token, subprotocols=("a",))
     outcome = negotiate(Upgrade("GET", "/socket/websocket", query, headers), options)
     assert isinstance(outcome, Negotiated) or 400 <= outcome.status < 500
+
+
+# -- what a refusal tells the log
+
+
+SECRETS = st.text(
+    alphabet="abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-",
+    min_size=9,
+    max_size=64,
+)
+PLACES = {
+    "vsn": lambda secret: (f"vsn={secret}",),
+    "vsn nested": lambda secret: (f"vsn[{secret}]={secret}",),
+    "a parameter": lambda secret: (f"vsn=9.0.0&token={secret}&{secret}=1",),
+    "a subprotocol": lambda secret: ("vsn=2.0.0", ("sec-websocket-protocol", secret)),
+    "one of several": lambda secret: (
+        "vsn=2.0.0",
+        ("sec-websocket-protocol", f"bearer, {secret}"),
+        ("sec-websocket-protocol", secret),
+    ),
+    "an origin": lambda secret: ("vsn=2.0.0", ("origin", secret)),
+    "an origin's host": lambda secret: ("vsn=2.0.0", ("origin", f"https://{secret}")),
+    "an origin's user": lambda secret: ("vsn=2.0.0", ("origin", f"https://u:{secret}@example.com")),
+    "a second origin": lambda secret: (
+        "vsn=2.0.0",
+        ("origin", "http://localhost"),
+        ("origin", f"x://{secret}"),
+    ),
+    "another header": lambda secret: ("vsn=9.0.0", ("cookie", secret), ("authorization", secret)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@given(secret=SECRETS)
+def test_a_refusal_repeats_no_secret_wherever_a_client_puts_one(place, secret):
+    outcome = ask(*PLACES[place](secret))
+    assert isinstance(outcome, Refused)
+    assert outcome.hint
+    told = " ".join(outcome.hint.values())
+    assert secret not in told
+    assert secret.lower() not in told
+
+
+@given(secret=SECRETS)
+def test_a_host_header_that_is_no_public_name_is_not_repeated_either(secret):
+    head = [(b"host", secret.encode()), (b"origin", b"https://page.example")]
+    outcome = negotiate(Upgrade("GET", "/socket/websocket", b"", head), HandshakeOptions())
+    assert isinstance(outcome, Refused)
+    assert secret.lower() not in outcome.hint["accepted"].lower()
+    assert outcome.hint["got"] == "a page of page.example"

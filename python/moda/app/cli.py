@@ -229,10 +229,14 @@ def _serve(options: argparse.Namespace) -> int:
         )
 
     from moda.app.assemble import assemble
+    from moda.serve.guests import guard_streams, pin_loggers
     from moda.serve.logs import install_hooks
     from moda.serve.process import run
 
     install_hooks()
+    # Before the application is imported: it may configure logging.
+    pin_loggers()
+    guard_streams()
 
     return run(assemble(load_gateway(options.target, settings), settings))
 

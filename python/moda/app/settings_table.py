@@ -89,7 +89,8 @@ _SERVER = (
     Spec("port", "PORT", integer(0, 65535), 4001, "Port to listen on; 0 takes a free one."),
     Spec("public_host", "PHX_HOST",
          text(r"[A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\]", "a host name"), None,
-         "The name clients use. Its pages pass the origin check although a proxy rewrites `Host`."),
+         "The name clients use. Its pages pass the origin check although a proxy rewrites `Host`, and "
+         "no other name's do."),
     Spec("public_url", "MODA_PUBLIC_URL", origin(hint="https://moda.example.com"), None,
          "Where clients reach it when a proxy stands in front: what `/asyncapi` and the start's "
          "message say. Its host counts as `PHX_HOST`."),
@@ -100,7 +101,8 @@ _SERVER = (
     Spec("trusted_proxies", "MODA_TRUSTED_PROXIES",
          listing("addresses or networks, comma separated, such as 10.0.0.0/8",
                  _valid(lambda raw: TrustedProxies.parse([raw]))), (),
-         "Who may say with `X-Forwarded-For` and `X-Forwarded-Proto` who the client is."),
+         "Who may say with `X-Forwarded-For` and `X-Forwarded-Proto` who the client is. Whoever "
+         "connects from there is believed."),
     Spec("handshake_timeout", "MODA_HANDSHAKE_TIMEOUT", number(0.1, 300), 10.0,
          "Seconds for a request's head to arrive, and for a connection to be decided."),
     Spec("max_head", "MODA_MAX_HEAD", size(1024, 1 << 20), 16_384, "Bytes of a request's head."),
@@ -124,7 +126,7 @@ _SOCKETS = (
     Spec("origins", "MODA_ORIGINS",
          listing("same, any, or origins, comma separated, such as https://*.example.com",
                  _valid(OriginRule.parse)), ("same",),
-         "Which pages may connect. `same`: those of the host they connect to."),
+         "Which pages may connect. `same`: this gateway's own, see below."),
     Spec("socket_auth", "MODA_SOCKET_AUTH", choice("off", "optional", "required"), "off",
          "Whether a client shows a token (`authToken` of the client, or `?token=`). "
          "`optional` refuses wrong ones and takes none."),

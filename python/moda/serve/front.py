@@ -27,6 +27,7 @@ from moda.serve.line import Line
 from moda.serve.proxies import TrustedProxies
 from moda.serve.rebinding import is_loopback
 from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade, bad_request
+from moda.wire.sent import remember, remembered
 
 __all__ = ["Front", "answer", "arrived_on_loopback", "peer_of"]
 
@@ -183,7 +184,8 @@ class Front(asyncio.Protocol):
         try:
             outcome = mount.accept_now(upgrade)
         except BaseException:
-            _log.exception("connect.failed", path=mount.path)
+            with remembered(upgrade.headers, upgrade.query):
+                _log.exception("connect.failed", path=mount.path)
             outcome = Refused(500, reason="connect_failed")
         if outcome is not None:
             self._act(outcome)
@@ -202,6 +204,7 @@ class Front(asyncio.Protocol):
         self._act(Refused(500, reason="connect_failed") if task.cancelled() else task.result())
 
     async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> Accepted | Refused:
+        remember(upgrade.headers, upgrade.query)
         try:
             return await mount.accept(upgrade)
         except asyncio.CancelledError:
@@ -266,7 +269,8 @@ class Front(asyncio.Protocol):
             intake = Intake.upgraded(line, listener, self._mount.max_frame_size)
             welcome = switching(key, accepted.headers)
         except Exception:
-            _log.exception("connect.failed", path=self._mount.path)
+            with remembered(self._headers, b""):
+                _log.exception("connect.failed", path=self._mount.path)
             self._turn_away(Refused(500, reason="connect_failed"))
             return
         tail = self._tail

@@ -41,6 +41,7 @@ from moda.serve.pages import (
     serve_page,
 )
 from moda.serve.rebinding import OwnNames
+from moda.wire.sent import remember
 
 __all__ = ["build_face"]
 
@@ -142,6 +143,7 @@ class _Dispatcher:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._identify(scope)
         bind_contextvars(request_id=request_id)
+        remember(scope["headers"], scope["query_string"])
         path: str = scope["path"]
         started = False
         ours = True

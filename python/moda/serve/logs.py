@@ -3,7 +3,9 @@ terminal.
 
 Everything goes through structlog, the standard library's loggers (uvicorn, litestar, an
 application's own) included, and everything passes :func:`redact` last, formatted tracebacks too:
-no secret is written because somebody forgot. What Python itself would print (an exception that
+no secret is written because somebody forgot, and none because an application configures logging
+(:mod:`moda.serve.guests`). What a client sent in a header or its query is hidden whatever it looks
+like (:mod:`moda.wire.sent`). What Python itself would print (an exception that
 ends a thread or the program, or that has nobody to be raised to) takes the same road once
 :func:`install_hooks` was called. Fields that name what a line is about (``request_id``,
 ``connection_id``, ``topic``) are bound with :func:`bound` and ride along on every line inside.
@@ -23,7 +25,9 @@ import structlog
 from structlog.contextvars import bound_contextvars as bound
 from structlog.types import EventDict, Processor
 
-from moda.serve.redact import redact
+from moda.serve.guests import keep, own_logger
+from moda.serve.redact import HIDDEN, redact
+from moda.wire.sent import hide_sent
 
 __all__ = ["LEVELS", "bound", "configure_logs", "install_hooks"]
 
@@ -38,12 +42,24 @@ LEVELS = {
 # structlog's own bookkeeping, not content; hiding inside would break the renderer.
 _OWN = frozenset({"_record", "_from_structlog", "exc_info"})
 
+# What one looks a line up by, and what says nothing of a client's.
+_KEPT = frozenset({"level", "logger", "request_id", "timestamp"})
+
+# Loggers whose lines are not written by whoever read the client's headers and meant to log them.
+_HOUSE = frozenset({"asyncio", "litestar", "moda", "picows", "uvicorn", "websockets"})
+
 
 def redact_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """The last processor before the renderer."""
+    house = str(event.get("logger", "")).partition(".")[0]
     for name in list(event):
-        if name not in _OWN:
-            event[name] = redact(event[name], name)
+        if name in _OWN:
+            continue
+        value = event[name] = redact(event[name], name)
+        if not isinstance(value, str) or house not in _HOUSE or name in _KEPT:
+            continue
+        if name != "event" or house != "moda":  # ours are words of the code
+            event[name] = hide_sent(value, HIDDEN)
     return event
 
 
@@ -82,9 +98,10 @@ def configure_logs(
             structlog.stdlib.add_logger_name,
             structlog.stdlib.PositionalArgumentsFormatter(),
             *shared,
+            *tail,  # here, so that no handler of anybody's gets to see more than is written
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=own_logger,
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
@@ -95,14 +112,12 @@ def configure_logs(
                 structlog.stdlib.add_logger_name,
                 structlog.stdlib.ExtraAdder(),
                 *shared,
-            ],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *tail,
-                renderer,
             ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    keep(handler, LEVELS[level])
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])

@@ -17,7 +17,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["HIDDEN", "clipped", "redact", "scrub"]
+__all__ = ["HIDDEN", "clipped", "hide", "redact", "scrub"]
 
 HIDDEN = "[redacted]"
 MAX_DEPTH = 8
@@ -83,7 +83,7 @@ def scrub(text: str) -> str:
     >>> scrub("admit(Connect(path='/x', token='s3cret')) got {'api_key': 'k3y'}")
     "admit(Connect(path='/x', token='[redacted]')) got {'api_key': '[redacted]'}"
     """
-    return _hide(clipped(text))
+    return hide(clipped(text))
 
 
 def clipped(text: str, most: int = MAX_TEXT) -> str:
@@ -113,8 +113,8 @@ def clipped(text: str, most: int = MAX_TEXT) -> str:
     return f"{head}\n... [{line + 1 - len(head)} characters cut]\n{tail}{end}"
 
 
-def _hide(text: str) -> str:
-    """Every shape, whatever the length: each is one pass."""
+def hide(text: str) -> str:
+    """A text with every secret hidden that has a shape, whatever its length: each shape is one pass."""
     if _ANY_WORD.search(text) is not None:
         text = _hide_named(text)
     for shape, replacement in _SHAPES:
@@ -286,7 +286,7 @@ class _Copy:
     def text(self, value: str) -> str:
         kept = clipped(value, min(MAX_TEXT, max(0, self.left)))
         self.left -= len(kept)
-        return _hide(kept)
+        return hide(kept)
 
     def spend(self, amount: int) -> bool:
         self.left -= amount

@@ -1,0 +1,108 @@
+"""What a client sent in the head of the request at hand, so that no log repeats it.
+
+An exception quotes what it met: ``int(params["id"])`` raises with the parameter in its text, whatever
+that is. A secret is known by its name or its shape only where it has one; here it is known because it
+came from the client. While a request is decided or answered its head is remembered in the context, and
+a line that is logged meanwhile hides the values of headers and query wherever they stand in it.
+
+``X-Request-Id`` is left out: a client sends it to be found in the log, and its form is checked.
+
+Pure, but for the context.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+from urllib.parse import unquote_plus
+
+__all__ = ["hide_sent", "remember", "remembered"]
+
+SHORTEST: Final = 6
+"""Characters a value has to be hidden: without shorter ones nothing were left of a text."""
+
+MOST: Final = 1000
+"""Values that are looked for. The text of a request that has more is withheld, so that neither the
+number of its headers costs the loop's time nor one of them is missed."""
+
+MOST_BYTES: Final = 32_768
+"""Of a head that is looked through; the same holds for a larger one."""
+
+Head = tuple[Sequence[tuple[bytes, bytes]], bytes]
+
+_HEAD: ContextVar[Head | None] = ContextVar("moda_head", default=None)
+
+_BETWEEN = re.compile(r"[\s;,=&\"'()<>\[\]{}]+")
+
+# fmt: off
+_USUAL = frozenset((
+    "accept", "application/json", "application/xml", "charset", "chrome", "client_max_window_bits",
+    "close", "connection", "deflate", "document", "firefox", "identity", "keep-alive", "localhost",
+    "max-age", "mozilla/5.0", "navigate", "no-cache", "no-store", "permessage-deflate", "phoenix",
+    "safari", "same-origin", "same-site", "text/event-stream", "text/html", "text/plain", "trailers",
+    "upgrade", "utf-8", "version", "websocket", "windows",
+))
+# fmt: on
+"""Words of the protocol and of browsers: hiding them would hide where an error is."""
+
+
+def remember(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> None:
+    """The head this task is about, for all it logs from now on."""
+    _HEAD.set((headers, query))
+
+
+@contextmanager
+def remembered(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> Iterator[None]:
+    """The same for what is logged inside, where no task belongs to the request."""
+    token = _HEAD.set((headers, query))
+    try:
+        yield
+    finally:
+        _HEAD.reset(token)
+
+
+def hide_sent(text: str, instead: str) -> str:
+    """A text without the values of the head at hand; as it is when there is none.
+
+    >>> with remembered([(b"x-key", b"hunter2")], b"id=n0-number&vsn=2.0.0"):
+    ...     hide_sent("ValueError: 'n0-number' for hunter2, vsn 2.0.0", "*")
+    "ValueError: '*' for *, vsn 2.0.0"
+    """
+    head = _HEAD.get()
+    if head is None:
+        return text
+    values = _values(*head)
+    if values is None:
+        return f"{instead} (a request with too many headers or parameters to look for in this text)"
+    # What has not both its ends in the text need not be searched for.
+    pieces = {text[at : at + SHORTEST] for at in range(len(text) - SHORTEST + 1)}
+    for value in values:
+        if value[:SHORTEST] in pieces and value[-SHORTEST:] in pieces:
+            text = text.replace(value, instead)
+    return text
+
+
+def _values(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> list[str] | None:
+    """Values and their parts, the longest first, so that none is left in half; None: too many."""
+    raw = [value for name, value in headers if name != b"x-request-id"]
+    raw.append(query)
+    if sum(map(len, raw)) > MOST_BYTES:
+        return None
+    found: dict[str, None] = {}
+    for each in raw:
+        text = each.decode("latin-1")
+        forms = {text, unquote_plus(text)} if b"%" in each or b"+" in each else {text}
+        if not each.isascii():
+            forms.add(each.decode("utf-8", "replace"))
+        for form in forms:
+            for part in (form, *_BETWEEN.split(form)):
+                if len(part) >= SHORTEST and part.lower() not in _USUAL:
+                    found[part] = None
+                    if "\\" in part or "'" in part or not part.isprintable():
+                        found[repr(part)[1:-1]] = None
+        if len(found) > MOST:
+            return None
+    return sorted(found, key=len, reverse=True)
