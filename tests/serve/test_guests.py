@@ -22,7 +22,7 @@ from moda.serve.guests import MAX_HELD, Guarded
 from moda.serve.redact import HIDDEN
 from raw import request as upgrade_request
 
-from .conftest import get
+from .conftest import frame, get
 
 SECRET = "hunter2-S3cr3t"
 
@@ -276,13 +276,23 @@ def test_no_logging_of_a_guest_undoes_redaction_or_takes_modas_lines(tmp_path, a
 
 
 HOOKED = """
-from moda import Gateway
+from moda import Channel, Gateway, Stream
 gateway = Gateway(builtins=False)
 gateway.socket("/plain")
 gateway.socket("/now", connect=lambda asked: 1 / 0)
 @gateway.connect
 async def admit(asked):
     raise ValueError(f"cannot read {asked.params} {asked.headers} {asked.token} {asked!r}")
+
+@gateway.channel("room:{room}", sockets=["/plain"])
+class Room(Channel):
+    async def join(self, payload):
+        raise ValueError(f"cannot seat {self.socket.params}")
+
+@gateway.channel("feed", sockets=["/plain"])
+class Feed(Stream):
+    async def join(self, request):
+        raise ValueError(f"cannot feed {request.socket.params}")
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -333,11 +343,15 @@ def test_what_a_client_sends_in_a_head_is_in_no_line_whatever_it_looks_like(tmp_
             upgrade_request(**{name: secret()}),
             upgrade_request(**{name: secret(), "origin": page}),
         ]
+    for topic in ("room:1", "feed"):
+        join = frame(f'["1","1","{topic}","phx_join",{{}}]'.encode())
+        requests.append(upgrade_request(f"/plain/websocket?vsn=2.0.0&id={secret()}") + join)
     _, text, lines = served(tmp_path, HOOKED, *requests)
     told = {(line["event"], line.get("reason")) for line in lines}
     for reason in ("origin", "subprotocol", "vsn"):
         assert ("connect.refused", reason) in told
-    assert ("connect.failed", None) in told
+    for event in ("channel.join.failed", "stream.join.failed", "connect.failed"):
+        assert (event, None) in told
     assert ("http.failed", None) in told
     assert "Exception in ASGI application" in text
     assert [one for one in sent if one in text] == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moda.wire.sent import MOST, SHORTEST, hide_sent, remember, remembered
+from moda.wire.sent import MOST, SHORTEST, hide_sent, parameters, remember, remembered
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,12 @@ def test_every_value_of_a_large_head_is_hidden_and_the_text_of_a_larger_one_with
     for text in (shown(MOST + 1), shown(500, size=100)):
         assert "value" not in text
         assert "too many headers or parameters" in text
+
+
+def test_parameters_of_a_query_are_hidden_at_any_depth():
+    tree = {"token": "secret-1", "user": {"secret-2": ["secret-3", {"x": "secret-4"}]}}
+    with remembered(parameters(tree), b""):
+        assert hide_sent(f"KeyError: {tree!r}", "*").count("secret") == 0
 
 
 async def test_a_head_is_that_of_its_own_task():

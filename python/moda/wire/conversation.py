@@ -258,7 +258,8 @@ class Conversation:
         return {"topic": self.channel.topic, "connection_id": self.conn}
 
     def _report(self, event: str, error: BaseException) -> None:
-        crashes.log(log, event, type(self.channel), error, **self._about)
+        sent = self.channel.socket.params
+        crashes.log(log, event, type(self.channel), error, sent=sent, **self._about)
 
     async def _join(self, payload: bytes, binary: bool) -> None:
         channel = self.channel

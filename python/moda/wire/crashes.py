@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from moda.wire.sent import parameters, remembered
 
 __all__ = ["Crashes", "crashes", "deliberate"]
 
@@ -57,8 +59,29 @@ class Crashes:
         self._clock = clock
         self._kinds: dict[tuple[Any, ...], tuple[float, int]] = {}
 
-    def log(self, log: Any, event: str, of: Any, error: BaseException, **about: Any) -> None:
-        """Writes one crash. ``of`` is whose, ``about`` the line's other fields."""
+    def log(
+        self,
+        log: Any,
+        event: str,
+        of: Any,
+        error: BaseException,
+        *,
+        sent: Mapping[str, Any] | None = None,
+        **about: Any,
+    ) -> None:
+        """Writes one crash. ``of`` is whose, ``about`` the line's other fields.
+
+        ``sent`` are parameters of a client's query, which the line does not repeat.
+        """
+        if sent:
+            with remembered(parameters(sent), b""):
+                self._log(log, event, of, error, about)
+        else:
+            self._log(log, event, of, error, about)
+
+    def _log(
+        self, log: Any, event: str, of: Any, error: BaseException, about: dict[str, Any]
+    ) -> None:
         kind = (of, event, type(error))
         now = self._clock()
         until, unsaid = self._kinds.get(kind, (now, 0))

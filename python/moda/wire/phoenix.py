@@ -108,7 +108,7 @@ class Dispatch:
             channel = serves()
         except BaseException as error:
             about = {"topic": topic, "connection_id": conn}
-            crashes.log(log, "channel.join.failed", serves, error, **about)
+            crashes.log(log, "channel.join.failed", serves, error, sent=socket.params, **about)
             self._hub.core.join_error(sub, CRASHED)
             return None
         channel.topic = topic
@@ -183,7 +183,9 @@ class Dispatch:
             if deliberate(error):
                 raise
             # If it was the engine that raised, it has answered the client already: this finds nobody.
-            crashes.log(log, "stream.join.failed", stream, error, **about)
+            crashes.log(
+                log, "stream.join.failed", stream, error, sent=request.socket.params, **about
+            )
             core.join_error(sub, CRASHED)
         finally:
             if decided is not None:

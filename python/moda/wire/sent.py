@@ -13,13 +13,13 @@ Pure, but for the context.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
-__all__ = ["hide_sent", "remember", "remembered"]
+__all__ = ["hide_sent", "parameters", "remember", "remembered"]
 
 SHORTEST: Final = 6
 """Characters a value has to be hidden: without shorter ones nothing were left of a text."""
@@ -62,6 +62,28 @@ def remembered(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> Iterator
         yield
     finally:
         _HEAD.reset(token)
+
+
+def parameters(tree: Mapping[str, Any]) -> Sequence[tuple[bytes, bytes]]:
+    """The names and values of a query's tree as a head's, for what crashes long after the handshake.
+
+    >>> parameters({"vsn": "2.0.0", "user": {"tags": ["a"]}})
+    [(b'vsn', b'2.0.0'), (b'user', b'user'), (b'tags', b'tags'), (b'tags', b'a')]
+    """
+    found: list[tuple[bytes, bytes]] = []
+    waiting: list[tuple[str, Any]] = list(tree.items())[::-1]
+    while waiting:
+        name, value = waiting.pop()
+        raw = name.encode("utf-8", "replace")
+        if isinstance(value, Mapping):
+            found.append((raw, raw))
+            waiting.extend(list(value.items())[::-1])
+        elif isinstance(value, list | tuple):
+            found.append((raw, raw))
+            waiting.extend((name, item) for item in reversed(value))
+        else:
+            found.append((raw, str(value).encode("utf-8", "replace")))
+    return found
 
 
 def hide_sent(text: str, instead: str) -> str:
