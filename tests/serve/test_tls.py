@@ -33,6 +33,7 @@ async def test_an_upgrade_over_tls_is_known_to_be_secure_and_frames_flow(house, 
     await client.send(request("/socket/websocket?vsn=2.0.0") + frame(b"early"))
     assert (await client.response()).status == 101
     assert home.hall.asked[0].secure is True
+    assert home.hall.asked[0].on_loopback is True
     assert home.hall.open[0].transport.is_secure
     await client.send(frame(big, 2))
     assert [await client.frame(), await client.frame()] == [(1, b"early"), (2, big)]

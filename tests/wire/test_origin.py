@@ -134,6 +134,13 @@ def test_without_a_configured_name_the_host_header_is_believed_away_from_loopbac
     assert SAME_HOST.admits("http://moda.lan", "moda.lan:4001")
 
 
+def test_a_name_with_other_letters_is_known_as_browsers_write_it():
+    page = "https://xn--bcher-kva.example"
+    assert SAME_HOST.with_hosts(["Bücher.example"]).admits(page, "upstream")
+    assert OriginRule.parse("https://Bücher.example").admits(page, "upstream")
+    assert OriginRule.parse("//*.Bücher.example").admits("https://a.xn--bcher-kva.example", "x")
+
+
 def test_a_list_without_same_is_not_widened_by_a_configured_name():
     rule = OriginRule.parse("https://app.example").with_hosts(["moda.example"])
     assert not rule.admits("https://moda.example", "moda.example")

@@ -25,7 +25,7 @@ import sys
 import threading
 from typing import Any
 
-from structlog._config import BoundLoggerLazyProxy
+import structlog
 
 from moda.serve.redact import hide
 
@@ -36,8 +36,12 @@ MAX_HELD = 8192
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
+_UNBOUND = type(structlog.get_logger())
+"""What structlog gives out until a logger is first used."""
+
 _root = logging.RootLogger(logging.INFO)
 _manager = logging.Manager(_root)
+_root.manager = _manager
 _manager.loggerClass = logging.Logger  # whatever class a guest sets for its own
 
 
@@ -56,7 +60,6 @@ def keep(handler: logging.Handler, level: int) -> None:
     """Has moda's own lines written by this handler alone, from this level on."""
     _root.handlers[:] = [handler]
     _root.setLevel(level)
-    _manager._clear_cache()  # type: ignore[attr-defined]  # each logger remembers what it is enabled for
 
 
 def pin_loggers() -> None:
@@ -68,7 +71,7 @@ def pin_loggers() -> None:
     for name, module in list(sys.modules.items()):
         if name == "moda" or name.startswith("moda."):
             for value in list(vars(module).values()):
-                if isinstance(value, BoundLoggerLazyProxy):
+                if isinstance(value, _UNBOUND):
                     value.bind()
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from moda.wire.origin import cannot_be_rebound, host_name
+from moda.wire.origin import as_browsers_write, cannot_be_rebound, host_name
 
 __all__ = ["OwnNames", "is_loopback"]
 
@@ -45,7 +45,7 @@ class OwnNames:
     __slots__ = ("_public",)
 
     def __init__(self, public: Iterable[str] = ()) -> None:
-        self._public = frozenset(name.lower() for name in public)
+        self._public = frozenset(map(as_browsers_write, public))
 
     def is_foreign(self, server: Any, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Whether a request that arrived at ``server`` calls this gateway by a name that may be a

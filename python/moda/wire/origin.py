@@ -28,6 +28,7 @@ __all__ = [
     "SAME_HOST",
     "AllowedOrigin",
     "OriginRule",
+    "as_browsers_write",
     "cannot_be_rebound",
     "host_name",
     "shown_host",
@@ -66,6 +67,20 @@ def host_name(host_header: str | None) -> str | None:
     """
     match = _HOST_HEADER.fullmatch(host_header or "")
     return match["host"].lower() if match else None
+
+
+def as_browsers_write(host: str) -> str:
+    """A configured host in the form of a header: lower case, in ASCII (RFC 3490).
+
+    >>> as_browsers_write("Bücher.Example"), as_browsers_write("[::1]")
+    ('xn--bcher-kva.example', '[::1]')
+    """
+    if host.isascii():
+        return host.lower()
+    try:
+        return host.lower().encode("idna").decode()
+    except UnicodeError:
+        return host.lower()
 
 
 def cannot_be_rebound(host: str) -> bool:
@@ -141,7 +156,7 @@ class AllowedOrigin:
         scheme = scheme.lower() if scheme else None
         port = int(match["port"]) if match["port"] else DEFAULT_PORTS.get(scheme or "")
         below = host.startswith("*.")
-        return cls(host[2:] if below else host, scheme, port, below)
+        return cls(as_browsers_write(host[2:] if below else host), scheme, port, below)
 
     def __str__(self) -> str:
         scheme = f"{self.scheme}:" if self.scheme else ""
@@ -204,7 +219,7 @@ class OriginRule:
         """The same rule for a gateway that clients know as ``hosts``, whatever Host a proxy sends."""
         if not self.checked or not self.same_host:
             return self
-        known = dict.fromkeys((*self.hosts, *(host.lower() for host in hosts)))
+        known = dict.fromkeys((*self.hosts, *map(as_browsers_write, hosts)))
         return replace(self, hosts=tuple(known))
 
     @property
