@@ -224,6 +224,9 @@ cdef class Intake:
 
     def connection_lost(self, error):
         self.protocol.connection_lost(error)
+        lost = getattr(self.transport, "lost", None)  # a client's transport has no such thing
+        if lost is not None:
+            lost()
 
 
 cdef class Session(WSListener):

@@ -381,13 +381,15 @@ async def test_decisions_under_way_count_towards_the_cap(house, connect):
     assert (await first.response()).status == 101
 
 
-async def test_beyond_the_descriptors_a_connection_is_closed_at_once(house, connect):
-    home = await house(door=DoorOptions(max_sockets=1))
+async def test_beyond_the_descriptors_a_connection_is_told_so_and_closed_at_once(house, connect):
+    home = await house(door=DoorOptions(max_sockets=1, shed_after=60))
     first = await connect(home.port)
     await until(lambda: home.server.door.waiting == 1)
     second = await connect(home.port)
-    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await second.upgrade()
+    answer = await second.response()
+    assert (answer.status, answer.header("connection")) == (503, "close")
+    assert int(answer.header("retry-after") or 0) > 0
+    assert await second.ended() == b""
     assert home.refusals == ["sockets"]
     assert (await first.upgrade()).status == 101
 

@@ -90,7 +90,7 @@ def test_old_protocols_are_not_spoken():
 
 
 async def test_connections_that_never_shake_hands_are_counted_and_let_go(house, connect, trusting):
-    door = DoorOptions(max_sockets=3, handshake_timeout=0.3)
+    door = DoorOptions(max_sockets=3, handshake_timeout=0.3, shed_after=60)
     home = await house(tls=PAIR, door=door)
     silent = [await connect(home.port) for _ in range(3)]
     await until(lambda: home.server.door.sockets() == 3)

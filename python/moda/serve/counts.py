@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 __all__ = ["CapabilityCounts", "DoorCounts"]
 
 REFUSALS = (
-    "full", "sockets", "shutting_down", "connect_timeout", "connect_failed", "connect", "head",
+    "full", "sockets", "shed", "address_connections", "address_rate", "shutting_down",
+    "connect_timeout", "connect_failed", "connect", "head",
     "head_timeout", "head_too_large", "body_timeout", "tls", "upgrade", "method", "query", "origin", "auth_token",
     "subprotocol", "token", "vsn",
 )  # fmt: skip

@@ -11,13 +11,16 @@ import asyncio
 import random
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import structlog
 
 from moda.errors import ConfigurationError
+from moda.serve.addresses import Address, Addresses, AddressLimits
 from moda.serve.head import HeadError, split_target
 from moda.serve.proxies import TrustedProxies
 from moda.serve.refusals import RefusalLog
@@ -28,15 +31,25 @@ _log = structlog.get_logger("moda.door")
 __all__ = ["Door", "DoorOptions", "PlainProtocol", "Waiting"]
 
 
+OPERATORS_RESERVE = 16
+"""Sockets nobody but this machine's own addresses and ``MODA_OPERATORS`` may use: probes, metrics."""
+
+LOOKED_AT = 64
+"""Waiting connections looked at for one that gives way. One per arrival is enough: who arrived last
+is not looked at, and who dribbles a head or shakes hands for ever is among the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class DoorOptions:
     """Bounds of the door.
 
     ``max_connections`` open WebSockets (over it: 503 with Retry-After), ``max_sockets`` TCP
-    connections of any kind (over it: closed at once, so that a descriptor is left for the
-    database), ``handshake_timeout`` seconds for a head to arrive and be decided, ``max_head``
-    bytes of it, ``retry_after`` the range of seconds a client over the cap is told to wait, drawn
-    at random so that those turned away do not come back together.
+    connections of any kind (over it: 503 and closed at once, so that a descriptor is left for the
+    database; the last of them are kept for operators, and a connection that has waited
+    ``shed_after`` seconds for nothing gives way to a new one), ``handshake_timeout`` seconds for a
+    head to arrive and be decided, ``max_head`` bytes of it, ``retry_after`` the range of seconds a
+    client over the cap is told to wait, drawn at random so that those turned away do not come back
+    together. ``addresses`` is what one address may take (429).
     """
 
     max_connections: int = 10_000
@@ -45,19 +58,40 @@ class DoorOptions:
     max_head: int = 16_384
     retry_after: tuple[int, int] = (2, 10)
     trusted: TrustedProxies = field(default_factory=TrustedProxies)
+    addresses: AddressLimits = field(default_factory=AddressLimits)
+    shed_after: float = 1.0
+
+    @property
+    def strangers(self) -> int:
+        """Sockets for those who are no operators."""
+        return self.max_sockets - min(OPERATORS_RESERVE, self.max_sockets // 8)
 
 
 class PlainProtocol(Protocol):
-    """What takes a connection whose first request is no mount's."""
+    """What takes a connection whose first request is no mount's. ``address`` is left at its end."""
+
+    address: Address | None
 
     def connection_made(self, transport: asyncio.Transport) -> None: ...
     def data_received(self, data: bytes) -> None: ...
 
 
 class Waiting(Protocol):
-    """Something with a deadline: swept by the door."""
+    """Something with a deadline: swept by the door.
 
+    ``expendable`` says whether nobody loses anything but time if it gives way to another.
+    """
+
+    @property
+    def expendable(self) -> bool: ...
     def overdue(self) -> None: ...
+    def shed(self) -> None: ...
+
+
+class Idle(Protocol):
+    """A connection between two requests."""
+
+    def shed(self) -> None: ...
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -106,7 +140,8 @@ class Door:
         self.on_refusal = on_refusal
         self.on_error = on_error
         self._refusals = RefusalLog()
-        self.sockets: Callable[[], int] = lambda: 0
+        self.addresses = Addresses(options.addresses, options.trusted)
+        self.idle: OrderedDict[Idle, None] = OrderedDict()  # longest idle first
         self.deciding = 0
         self.shut = False
         self._exact: dict[str, Mount] = {}
@@ -219,6 +254,61 @@ class Door:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+
+    # -- who comes in
+
+    def sockets(self) -> int:
+        """TCP connections of any kind that are open, those in their TLS handshake included."""
+        return self.addresses.open
+
+    def admit(self, host: str) -> Address | Refused:
+        """Decides about a new connection from ``host`` by its address and by what is open.
+
+        An :class:`Address` is entered, and is to be left when the connection has ended.
+        """
+        address = self.addresses.of(host)
+        over = self.addresses.over(address)
+        if over is not None:
+            return self._one_too_many(address, over)
+        options = self.options
+        limit = options.max_sockets if address.operator else options.strangers
+        if self.addresses.open >= limit and not self._shed():
+            return self.come_back("sockets")
+        address.enter()
+        return address
+
+    def _one_too_many(self, address: Address, reason: str) -> Refused:
+        limits = self.options.addresses
+        connections = reason == "address_connections"
+        accepted = (
+            f"{limits.connections} open connections" if connections else f"{limits.rate} a second"
+        )
+        hint = {
+            "got": address.block,
+            "accepted": f"{accepted} of one address; a proxy in front is one address for all behind it",
+            "setting": "MODA_TRUSTED_PROXIES, "
+            + ("MODA_ADDRESS_CONNECTIONS" if connections else "MODA_ADDRESS_RATE"),
+        }
+        retry = ("retry-after", str(random.randint(*self.options.retry_after)))  # noqa: S311
+        return Refused(429, headers=(retry,), reason=reason, hint=hint)
+
+    def _shed(self) -> bool:
+        """Ends one connection nobody would miss. False if there is none."""
+        late = time.monotonic() - self.options.shed_after + self.options.handshake_timeout
+        for one, deadline in islice(self._waiting.items(), LOOKED_AT):
+            if deadline > late:
+                break
+            if one.expendable:
+                del self._waiting[one]
+                self.on_refusal("shed")
+                one.shed()
+                return True
+        if not self.idle:
+            return False
+        idle, _ = self.idle.popitem(last=False)
+        self.on_refusal("shed")
+        idle.shed()
+        return True
 
     # -- decisions
 

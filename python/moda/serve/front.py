@@ -21,9 +21,19 @@ from typing import Any, cast
 import structlog
 
 from moda._session import Intake
+from moda.serve.addresses import Address
 from moda.serve.door import Door
-from moda.serve.head import END, HeadError, parse_head, split_target, switching, upgrade_fault
-from moda.serve.line import Line
+from moda.serve.head import (
+    END,
+    HeadError,
+    host_fault,
+    not_http,
+    parse_head,
+    split_target,
+    switching,
+    upgrade_fault,
+)
+from moda.serve.line import Line, part
 from moda.serve.proxies import TrustedProxies
 from moda.serve.rebinding import is_loopback
 from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade, bad_request
@@ -60,6 +70,7 @@ class Front(asyncio.Protocol):
     """A connection until its first head is read and decided. Lives for milliseconds."""
 
     __slots__ = (
+        "_address",
         "_door",
         "_head",
         "_headers",
@@ -71,8 +82,9 @@ class Front(asyncio.Protocol):
         "_version",
     )
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, address: Address | None = None) -> None:
         self._door = door
+        self._address = address
         self._head: bytes | bytearray = b""
         self._key: bytes | None = None
         self._tail = b""
@@ -84,18 +96,27 @@ class Front(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         stream = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
         door = self._door
-        if door.sockets() >= door.options.max_sockets:
-            door.on_refusal("sockets")
-            stream.abort()
-            return
+        if self._address is None:  # TLS has asked before the handshake
+            peer = stream.get_extra_info("peername")
+            outcome = door.admit(peer[0] if isinstance(peer, tuple) else "")
+            if isinstance(outcome, Refused):
+                # Before its head is read, so the answer may be lost to a reset. Who reads first
+                # learns why.
+                door.turned_away(outcome)
+                stream.write(answer(outcome))
+                stream.close()
+                return
+            self._address = outcome
         self._transport = stream
         door.watch(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._door.unwatch(self)
         self._transport = None
-        if self._task is not None:
-            self._task.cancel()
+        self.leave()
+        task, self._task = self._task, None  # a task that has ended keeps its frame, and us in it
+        if task is not None:
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
@@ -138,11 +159,31 @@ class Front(asyncio.Protocol):
             # Opened in advance, as browsers do, and never used: nobody waits for an answer.
             self._transport.abort()
 
+    @property
+    def expendable(self) -> bool:
+        """Whether nothing but a head is waited for."""
+        return self._task is None
+
+    def shed(self) -> None:
+        """Ends for the sake of another."""
+        transport = self._transport
+        self.leave()
+        if transport is not None:
+            self._leave()
+            transport.abort()
+
+    def leave(self) -> None:
+        """The address has one connection less. Nothing if another object answers for it now."""
+        address, self._address = self._address, None
+        if address is not None:
+            address.leave()
+
     # -- deciding
 
     def adopt(
         self,
         transport: asyncio.Transport,
+        address: Address | None,
         mount: Mount,
         upgrade: Upgrade,
         version: str,
@@ -150,6 +191,7 @@ class Front(asyncio.Protocol):
     ) -> None:
         """Takes a connection from the plain side, whose parser met a request for a mount."""
         self._transport = transport
+        self._address = address
         self._door.watch(self)
         change_protocol(transport, self)
         self._decide(mount, upgrade, version, tail)
@@ -161,7 +203,11 @@ class Front(asyncio.Protocol):
             head = parse_head(raw)
             path, query = split_target(head.target)
         except HeadError as error:
-            self._turn_away(bad_request(str(error), "head"))
+            self._turn_away(not_http(raw, str(error)))
+            return
+        fault = host_fault(head.headers, head.version)
+        if fault is not None:
+            self._turn_away(bad_request(fault, "head"))
             return
         found = self._door.mount_of(path)
         if found is None:  # a head whose first line and whose parse disagree
@@ -247,6 +293,7 @@ class Front(asyncio.Protocol):
             return
         plain = self._door.plain()
         transport = self._leave()
+        plain.address, self._address = self._address, None
         transport.set_protocol(plain)  # type: ignore[arg-type]  # a protocol by shape
         plain.connection_made(transport)
         plain.data_received(data)
@@ -257,7 +304,7 @@ class Front(asyncio.Protocol):
         self._door.turned_away(refused)
         transport = self._leave()
         transport.write(answer(refused))
-        transport.close()
+        part(transport)
 
     def _hand_over(self, accepted: Accepted, key: bytes) -> None:
         """Gives the transport to picows, with what the client has sent since its head."""
@@ -265,7 +312,7 @@ class Front(asyncio.Protocol):
         assert transport is not None
         try:
             listener = accepted.listener()
-            line = Line(transport, self._door.on_error, listener)
+            line = Line(transport, self._door.on_error, listener, self._address)
             intake = Intake.upgraded(line, listener, self._mount.max_frame_size)
             welcome = switching(key, accepted.headers)
         except Exception:
@@ -275,6 +322,7 @@ class Front(asyncio.Protocol):
             return
         tail = self._tail
         self._leave()
+        self._address = None
         # With no room in the transport's buffer it writes at once and says when it holds bytes:
         # the hub writes to the socket itself and must know whether something is in front of it.
         transport.set_write_buffer_limits(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
@@ -18,8 +19,18 @@ from urllib.parse import unquote_to_bytes
 import httptools
 
 from moda._core import RequestHead, read_head
+from moda.upgrade import Refused, bad_request
 
-__all__ = ["END", "HeadError", "parse_head", "switching", "upgrade_fault"]
+__all__ = [
+    "END",
+    "HeadError",
+    "asks_for_websocket",
+    "host_fault",
+    "not_http",
+    "parse_head",
+    "switching",
+    "upgrade_fault",
+]
 
 QUOTED = 120
 """Characters of a client's own words that an error text may repeat."""
@@ -48,6 +59,75 @@ def parse_head(raw: bytes) -> RequestHead:
         return read_head(raw)
     except ValueError as error:
         raise HeadError(str(error)) from None
+
+
+_VERSION = re.compile(rb"HTTP/[0-9]+(?:\.[0-9]+)?")
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]+)(?::[0-9]*)?"  # RFC 3986 section 3.2.2
+)
+
+
+def not_http(head: bytes, text: str = "the request is not HTTP/1.1") -> Refused:
+    """The refusal of bytes no parser reads: 505 if they name another version of HTTP, else 400.
+
+    >>> [not_http(b"GET / " + end).status for end in (b"HTTP/2.0", b"HTTP/1.1", b"", b"x")]
+    [505, 400, 400, 400]
+    """
+    version = head[: head.find(b"\r\n")] if b"\r\n" in head else head
+    version = version.rpartition(b" ")[2]
+    if _VERSION.fullmatch(version) and version not in (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/0.9"):
+        spoken = b"HTTP/1.1 and HTTP/1.0 are spoken here"
+        kind = ("content-type", "text/plain; charset=utf-8")
+        return Refused(505, spoken, (kind,), "head")
+    return bad_request(text, "head")
+
+
+def host_fault(headers: Sequence[tuple[bytes, bytes]], version: str) -> str | None:
+    """What is wrong with the Host of a request (RFC 9112 section 3.2), or None. ``version`` as ``1.1``.
+
+    Whoever stands in front may take the one for the target and whoever stands behind the other: a
+    request with two of them, or with one that names no host, is not guessed at.
+
+    >>> host_fault([(b"host", b"localhost:4001")], "1.1"), host_fault([], "1.0")
+    (None, None)
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    if not hosts:
+        return None if version == "1.0" else "a request takes a 'host' header, got none"
+    if len(hosts) > 1:
+        return f"a request takes one 'host' header, got {len(hosts)} of them"
+    if _HOST.fullmatch(hosts[0].strip(b" \t")) is None:
+        return "'host' header must be a host name or an address, with or without a port"
+    return None
+
+
+def asks_for_websocket(method: str, version: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether a request is to be answered as a WebSocket handshake, if perhaps by a refusal.
+
+    Anything else that names an upgrade is an ordinary request: an Upgrade may be ignored (RFC 9110
+    section 7.8), of HTTP/1.0 it must be, and a body that is announced may not.
+
+    >>> asked = [(b"connection", b"keep-alive"), (b"connection", b"Upgrade"), (b"upgrade", b"WebSocket")]
+    >>> [asks_for_websocket(*line, asked) for line in (("GET", "1.1"), ("POST", "1.1"), ("GET", "1.0"))]
+    [True, False, False]
+    """
+    if method != "GET" or version != "1.1":
+        return False
+    sent: dict[bytes, list[bytes]] = {name: [] for name in _LOOKED_AT}
+    for name, value in headers:
+        if name in sent:
+            sent[name].append(value)
+    return (
+        "upgrade" in _items(sent[b"connection"])
+        and "websocket" in _items(sent[b"upgrade"])
+        and not _has_body(sent)
+    )
+
+
+def _has_body(sent: dict[bytes, list[bytes]]) -> bool:
+    return bool(sent[b"transfer-encoding"]) or any(
+        value.strip(b"0 ") for value in sent[b"content-length"]
+    )
 
 
 def split_target(url: bytes) -> tuple[str, bytes]:
@@ -107,7 +187,7 @@ def upgrade_fault(headers: Sequence[tuple[bytes, bytes]], version: str) -> str |
         fits = False
     if not fits:
         return "'sec-websocket-key' header must be 16 bytes in base64"
-    if sent[b"transfer-encoding"] or any(value.strip(b"0 ") for value in sent[b"content-length"]):
+    if _has_body(sent):
         return "a WebSocket upgrade has no body, got one announced"
     return None
 

@@ -9,6 +9,7 @@ uvicorn bounds nothing of what a client may do to a connection; it is bounded he
 
 - the size and the time of a head, and the time between two pieces of a body;
 - bytes that are neither head nor body (trailers, chunk extensions): dropped, and counted like a head;
+- what is neither: a connection whose first bytes begin no request is an idle one;
 - requests sent ahead: one is read at a time, the rest waits as the bytes it came in, and then in the
   kernel. uvicorn answers them one after the other as well, but makes an object of 13 KB for each;
 - answers nobody reads: any byte the kernel does not take starts a timer.
@@ -18,17 +19,29 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from moda.serve.addresses import Address
 from moda.serve.door import Door
 from moda.serve.front import Front, answer, arrived_on_loopback, peer_of
-from moda.serve.head import END, HeadError, split_target
-from moda.upgrade import Mount, Refused, Upgrade
+from moda.serve.head import (
+    END,
+    HeadError,
+    asks_for_websocket,
+    host_fault,
+    not_http,
+    split_target,
+)
+from moda.serve.line import part
+from moda.upgrade import Mount, Refused, Upgrade, bad_request
+
+if TYPE_CHECKING:
+    from moda.serve.mounted import AppSocket
 
 __all__ = ["PlainHttp"]
 
@@ -51,7 +64,10 @@ class PlainHttp(HttpToolsProtocol):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(config, state, app_state, loop)
+        self.address: Address | None = None
         self._door = door
+        self._replaying = False  # whether the parser reads a head it has read before
+        self._fault: Refused | None = None  # what is wrong with a head that can be read
         self._head_size = -1  # bytes of a head that has begun, -1 outside of one
         self._in_message = False
         self._moved = False  # whether the parser met anything but trailers in this piece
@@ -70,8 +86,13 @@ class PlainHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._door.unwatch(self)
+        self._door.idle.pop(self, None)
+        if self.address is not None:
+            self.address.leave()
         self._read_again()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self._ahead = b""
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -115,31 +136,44 @@ class PlainHttp(HttpToolsProtocol):
                 if max(self._head_size, 0) + end - at > self._door.options.max_head:
                     self._refuse(Refused(431, reason="head_too_large"))
                     return
-            if not self._parse(view[at:end], data, at):
+            at = self._parse(view[at:end], data, at)
+            if at < 0:
                 return
-            at = end
+        if not self._in_message and not self._answering() and not self.timeout_keep_alive_task:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         if self._in_message and self._head_size < 0 and self._answering():
             # The next piece of the body has as long as a head.
             self._door.unwatch(self)
             self._door.watch(self)
 
-    def _parse(self, piece: memoryview, data: bytes, at: int) -> bool:
-        """Gives the parser a piece of ``data``; False when this object is done with the rest."""
+    def _parse(self, piece: memoryview, data: bytes, at: int) -> int:
+        """Gives the parser a piece of ``data``, which begins at ``at``.
+
+        Returns where the next one begins, or -1 when this object is done with the rest.
+        """
         self._moved = False
         tail = b""
+        end = at + len(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            tail = data[at + upgrade.args[0] :]
-            if self._claimed is None:
-                self._another_protocol(tail)
-                return False
+            end = at + upgrade.args[0]
+            tail = data[end:]
+            if self._claimed is None and self._fault is None and not self._stays_plain(tail):
+                return -1
         except httptools.HttpParserError:
-            self._refuse(Refused(400, b"the request is not HTTP/1.1", reason="head"))
-            return False
+            # The preface of HTTP/2 is met only behind its head, which reads as one of ours.
+            preface = self.parser.get_method() == b"PRI"
+            self._refuse(not_http(b" HTTP/2.0" if preface else bytes(piece)))
+            return -1
+        if self._fault is not None:
+            self._refuse(self._fault)
+            return -1
         if self._claimed is not None:
             self._give_back(tail)
-            return False
+            return -1
         if self._head_size >= 0:
             if self._head_size == 0:
                 self._door.watch(self)
@@ -147,8 +181,8 @@ class PlainHttp(HttpToolsProtocol):
         self._odd = 0 if self._moved else self._odd + len(piece)
         if self._odd > self._door.options.max_head:
             self._refuse(Refused(431, reason="head_too_large"))
-            return False
-        return True
+            return -1
+        return end
 
     @property
     def idle(self) -> bool:
@@ -162,6 +196,8 @@ class PlainHttp(HttpToolsProtocol):
         if self._head_size < 0:
             self._door.unwatch(self)
         super().on_response_complete()
+        if not self._in_message and not self._ahead and not self.transport.is_closing():
+            self._door.idle[self] = None
         if self._ahead:
             self.flow.pause_reading()
             self.loop.call_soon(self._go_on)
@@ -173,6 +209,18 @@ class PlainHttp(HttpToolsProtocol):
         self._ahead, self._at = b"", 0
         self.flow.resume_reading()
         self._take(data, at)
+
+    @property
+    def expendable(self) -> bool:
+        """Whether a head that began is all there is; see ``Door.idle`` for what is between two."""
+        return self._head_size >= 0 and not self._answering()
+
+    def shed(self) -> None:
+        """Ends for the sake of another."""
+        address, self.address = self.address, None
+        if address is not None:
+            address.leave()
+        self.transport.abort()
 
     def overdue(self) -> None:
         """A head that began has not ended in time, or a body stays out that somebody waits for."""
@@ -186,11 +234,18 @@ class PlainHttp(HttpToolsProtocol):
     # -- the parser's callbacks
 
     def on_message_begin(self) -> None:
+        if self._replaying:
+            return
         # Here and not where bytes arrive: what is no request does not keep a connection open.
+        self._door.idle.pop(self, None)
         self._unset_keepalive_if_required()
         super().on_message_begin()
         self._in_message = self._moved = True
         self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        if not self._replaying:
+            super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_size >= 0:  # a trailer else: no application gets to see one
@@ -205,6 +260,16 @@ class PlainHttp(HttpToolsProtocol):
             self._door.unwatch(self)
         self._head_size = -1
         self._moved = True
+        if self._replaying:
+            return
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._fault = not_http(b" HTTP/" + version.encode())
+            return
+        fault = host_fault(self.headers, version)
+        if fault is not None:
+            self._fault = bad_request(fault, "head")
+            return
         found = None
         try:
             path, query = split_target(self.url)
@@ -222,41 +287,82 @@ class PlainHttp(HttpToolsProtocol):
         peer = partial(peer_of, self.transport, self._door.options.trusted, headers)
         local = partial(arrived_on_loopback, self.transport)
         upgrade = Upgrade(method, path, query, headers, variables, peer, local)
-        self._claimed = (mount, upgrade, self.parser.get_http_version())
+        self._claimed = (mount, upgrade, version)
 
     def on_body(self, body: bytes) -> None:
         self._moved = True
-        if self._claimed is None:
+        if self._claimed is None and self._fault is None:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._ignores_upgrade():
+            return  # the parser thinks so; it has not seen the body, see _stays_plain
         self._in_message = False
         self._moved = True
         self._door.unwatch(self)
-        if self._claimed is None:
+        if self._claimed is None and self._fault is None:
             super().on_message_complete()
 
     # -- leaving
 
-    def _another_protocol(self, tail: bytes) -> None:
-        """An upgrade that is not moda's own: a WebSocket of the mounted application, else (h2c, or
-        nothing is mounted) it is served as what it also is, a GET.
+    def _ignores_upgrade(self) -> bool:
+        """Whether the parser is at a request that names an upgrade nobody here will make."""
+        return (
+            self._claimed is None
+            and self._fault is None
+            and self.parser.should_upgrade()
+            and self.parser.get_method() != b"CONNECT"
+            and not self._should_upgrade()
+        )
 
-        The parser takes no further request on this connection, so it ends with the answer.
+    def _should_upgrade(self) -> bool:
+        method, version = self.scope["method"], self.parser.get_http_version()
+        return self._should_upgrade_to_ws() and asks_for_websocket(method, version, self.headers)
+
+    def _stays_plain(self, tail: bytes) -> bool:
+        """The parser has met an upgrade that is not moda's own. Whether its connection stays here.
+
+        A WebSocket of the mounted application does not. All else (h2c, which Java's client asks for
+        with every request, or a WebSocket where nothing is mounted) is served as what it also is.
+        The parser takes what follows such a head for another protocol, body included; a new one
+        reads the head again, without the Upgrade.
         """
-        if not self._should_upgrade():
+        if self._should_upgrade():
+            self._upgrade_app(tail)
+            return False
+        method = self.parser.get_method()
+        if method == b"CONNECT":
             if self.cycle is not None:
                 self.cycle.keep_alive = False
-            return
+            return False
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines.extend(b"%s: %s" % pair for pair in self.headers if pair[0] != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._replaying = True
+        try:
+            self.parser.feed_data(b"\r\n".join(lines) + END)
+        finally:
+            self._replaying = False
+        return True
+
+    def _upgrade_app(self, tail: bytes) -> None:
+        """Gives the connection to a WebSocket of the mounted application."""
         if self._door.full():
             self._refuse(self._door.come_back("full"))
             return
+        self._read_again()
         self._door.unwatch(self)
         self._unset_keepalive_if_required()
         self.handle_websocket_upgrade()
+        protocol = cast(
+            "AppSocket", self.transport.get_protocol()
+        )  # the class of the configuration
+        protocol.address, self.address = self.address, None
+        self.parser = None  # type: ignore[assignment]  # the parser refers back to us
+        self.cycle = None  # type: ignore[assignment]
         if tail and not self.transport.is_closing():
-            protocol = self.transport.get_protocol()
-            assert isinstance(protocol, asyncio.Protocol)
             protocol.data_received(tail)
 
     def _give_back(self, tail: bytes) -> None:
@@ -269,7 +375,8 @@ class PlainHttp(HttpToolsProtocol):
             self._refuse(None)
             return
         transport = self._forget()
-        Front(self._door).adopt(transport, mount, upgrade, version, tail)
+        address, self.address = self.address, None
+        Front(self._door).adopt(transport, address, mount, upgrade, version, tail)
 
     def _forget(self) -> asyncio.Transport:
         """Unties this object from the server, so that it is freed when the transport has another
@@ -297,4 +404,4 @@ class PlainHttp(HttpToolsProtocol):
                 or not self.cycle.response_started
             ):
                 self.transport.write(answer(refused))
-        self.transport.close()
+        part(self.transport)

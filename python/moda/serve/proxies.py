@@ -30,7 +30,8 @@ class TrustedProxies:
                 ) from None
         return cls(tuple(networks))
 
-    def _trusts(self, host: str) -> bool:
+    def trusts(self, host: str) -> bool:
+        """Whether an address lies in one of the networks; False for what is no address."""
         try:
             address = ip_address(host)
         except ValueError:
@@ -51,7 +52,7 @@ class TrustedProxies:
         Of several forwarded addresses the nearest that is no trusted proxy counts: whatever stands
         left of it was written by a stranger. Its port is unknown and given as 0.
         """
-        if not self.networks or client is None or not self._trusts(client[0]):
+        if not self.networks or client is None or not self.trusts(client[0]):
             return client, secure
         forwarded: list[str] = []
         for name, value in headers:
@@ -60,6 +61,6 @@ class TrustedProxies:
             elif name == b"x-forwarded-proto":
                 secure = value.strip().lower() in (b"https", b"wss")
         for host in reversed(forwarded):
-            if not self._trusts(host):
+            if not self.trusts(host):
                 return (host, 0), secure
         return client, secure

@@ -133,6 +133,7 @@ class _State(ServerState):
     def __init__(self) -> None:
         self._second = 0
         self.app_sockets = 0
+        self.door: Door
         self._headers: list[tuple[bytes, bytes]] = []
         super().__init__()
 
@@ -208,12 +209,7 @@ class Server:
             on_refusal=plan.on_refusal,
             on_error=plan.on_error,
         )
-        door.sockets = lambda: (
-            plan.connections()
-            + len(self._state.connections)
-            + door.waiting
-            + sum(one.handshaking for one in self._servers if isinstance(one, TlsListener))
-        )
+        self._state.door = door
         return door
 
     def _plain(self) -> PlainHttp:
@@ -274,21 +270,15 @@ class Server:
         return servers
 
     async def _server(self, listener: socket.socket) -> asyncio.Server | TlsListener:
-        def front() -> Front:
-            return Front(self.door)
-
         if self._tls is None:
             loop = asyncio.get_running_loop()
-            return await loop.create_server(front, sock=listener, backlog=BACKLOG)
+            # At the end of the descriptors libuv gives up a spare one to accept and close, as our
+            # own listener does.
+            return await loop.create_server(
+                lambda: Front(self.door), sock=listener, backlog=BACKLOG
+            )
         listener.listen(BACKLOG)
-        return TlsListener(
-            listener,
-            self._tls,
-            front,
-            timeout=self.door.options.handshake_timeout,
-            enough=lambda: self.door.sockets() >= self.door.options.max_sockets,
-            on_refusal=self.plan.on_refusal,
-        )
+        return TlsListener(listener, self._tls, self.door)
 
     @property
     def url(self) -> str:
