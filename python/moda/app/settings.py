@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from moda.app.settings_table import SPECS, Spec
 from moda.errors import ConfigurationError
 from moda.market.settings import MarketSettings
+from moda.serve.addresses import AddressLimits
 from moda.serve.door import DoorOptions
 from moda.serve.drain import DrainOptions
 from moda.serve.proxies import TrustedProxies
@@ -51,6 +52,9 @@ class Settings:
     tls_certificate: Path | None
     tls_key: Path | None
     trusted_proxies: tuple[str, ...]
+    address_connections: int
+    address_rate: int
+    operators: tuple[str, ...]
     handshake_timeout: float
     max_head: int
     keep_alive: float
@@ -104,6 +108,11 @@ class Settings:
                 handshake_timeout=self.handshake_timeout,
                 max_head=self.max_head,
                 trusted=TrustedProxies.parse(self.trusted_proxies),
+                addresses=AddressLimits(
+                    connections=self.address_connections,
+                    rate=self.address_rate,
+                    operators=TrustedProxies.parse(self.operators),
+                ),
             ),
             drain=DrainOptions(window=self.drain_window, deadline=self.drain_deadline),
         )

@@ -103,6 +103,17 @@ _SERVER = (
                  _valid(lambda raw: TrustedProxies.parse([raw]))), (),
          "Who may say with `X-Forwarded-For` and `X-Forwarded-Proto` who the client is. Whoever "
          "connects from there is believed."),
+    Spec("address_connections", "MODA_ADDRESS_CONNECTIONS", integer(0, 10_000_000), 2_000,
+         "Connections of any kind one address may have open (an IPv6 /64 is one); 0 is no limit. "
+         "Not for this machine's own addresses, `MODA_TRUSTED_PROXIES` and `MODA_OPERATORS`."),
+    Spec("address_rate", "MODA_ADDRESS_RATE", integer(0, 1_000_000), 200,
+         "New connections per second of one address, five seconds' worth of them at once; 0 is no "
+         "limit. For whom as above."),
+    Spec("operators", "MODA_OPERATORS",
+         listing("addresses or networks, comma separated, such as 10.0.0.0/8",
+                 _valid(lambda raw: TrustedProxies.parse([raw]))), (),
+         "Who may use the last sockets when all others are taken: probes, metrics. This machine's "
+         "own addresses always may."),
     Spec("handshake_timeout", "MODA_HANDSHAKE_TIMEOUT", number(0.1, 300), 10.0,
          "Seconds for a request's head to arrive, and for a connection to be decided."),
     Spec("max_head", "MODA_MAX_HEAD", size(1024, 1 << 20), 16_384, "Bytes of a request's head."),
