@@ -8,7 +8,7 @@ subschemas than a machine can visit. All of that is found here, before a payload
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -142,10 +142,25 @@ class Graph:
                     repeating = repeating or self._repeats(pointer)
         return Spread(weight * len(starts), repeating, recursive and weight > 0)
 
+    def patterns(self, starts: tuple[str, ...]) -> list[str]:
+        """Every regular expression that a schema at ``starts`` holds a value or a name against."""
+        return [
+            pattern
+            for schema in self._reached(starts)
+            for pattern in (schema.get("pattern"), *schema.get("patternProperties", ()))
+            if isinstance(pattern, str)
+        ]
+
     def _repeats(self, start: str) -> bool:
         """Whether a schema steps into many values somewhere."""
+        return any(
+            keyword in schema for schema in self._reached((start,)) for keyword in _REPEATING
+        )
+
+    def _reached(self, starts: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        """The schemas that others lead to, once each; of a reference only where it leads."""
         seen: set[str] = set()
-        stack = [start]
+        stack = list(starts)
         while stack:
             pointer = stack.pop()
             if pointer in seen:
@@ -153,10 +168,9 @@ class Graph:
             seen.add(pointer)
             schema = self._at(pointer)
             if isinstance(schema, dict):
-                if "$ref" not in schema and any(keyword in schema for keyword in _REPEATING):
-                    return True
+                if "$ref" not in schema:
+                    yield schema
                 stack.extend(self._edges(schema, pointer))
-        return False
 
     def _weights(
         self, start: str, edges: Edges, looped: Callable[[Sequence[str], str], None]

@@ -12,12 +12,12 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from jsonschema_rs import Draft7Validator, ValidationError
+from jsonschema_rs import Draft7Validator
 
 from moda.asyncapi import address as addresses
 from moda.asyncapi.model import Channel, Document, Message
 from moda.asyncapi.policy import UNDECLARED, Policy
-from moda.asyncapi.schema import Compiler, Validator
+from moda.asyncapi.schema import Compiler, Validator, failure
 from moda.asyncapi.verdict import TOPIC, Invalid, explain
 
 Direction = Literal["in", "out"]
@@ -94,11 +94,8 @@ def check_topic(route: Route | None, params: Mapping[str, str]) -> Invalid | Non
     """
     if route is None or route.topics is None or route.topics.is_valid(dict(params)):
         return None
-    try:
-        route.topics.validate(dict(params))
-    except ValidationError as error:
-        return explain(error, TOPIC)
-    return None
+    error = failure(route.topics, dict(params))
+    return None if error is None else explain(error, TOPIC)
 
 
 class Registry:

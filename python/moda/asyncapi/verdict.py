@@ -130,6 +130,16 @@ def _choice(kind: Any, value: Any) -> str:
     return f"must match one of the {len(context)} accepted shapes; received {shown(value)}"
 
 
+def _pattern(kind: Any, value: Any) -> str:
+    if not hasattr(kind, "pattern"):
+        # The backtracking engine gave up. Whether the text matches is unknown, so it is refused.
+        return (
+            "must match a pattern that can be decided within the steps one is given;"
+            f" received {shown(value)}"
+        )
+    return f"must match the pattern {shown(kind.pattern)}; received {shown(value)}"
+
+
 _SENTENCES: dict[str, Callable[[Any, Any], str]] = {
     "type": _types,
     "required": lambda kind, _: f"must have the field {shown(kind.property)}",
@@ -153,9 +163,7 @@ _SENTENCES: dict[str, Callable[[Any, Any], str]] = {
     "maxLength": lambda kind, value: (
         f"must have at most {_plural(kind.limit, 'character')}; received {len(value)}"
     ),
-    "pattern": lambda kind, value: (
-        f"must match the pattern {shown(kind.pattern)}; received {shown(value)}"
-    ),
+    "pattern": _pattern,
     "format": lambda kind, value: f"must be a valid {kind.format}; received {shown(value)}",
     "minItems": lambda kind, value: (
         f"must have at least {_plural(kind.limit, 'item')}; received {len(value)}"
