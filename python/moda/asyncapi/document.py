@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from moda.asyncapi import rewrite
+from moda.asyncapi.bundle import bundle
 from moda.asyncapi.fault import DocumentError, shown
 from moda.asyncapi.model import Document
 from moda.asyncapi.parser import Parser
@@ -28,10 +29,15 @@ _VERSION = re.compile(r"3\.[01]\.\d+\Z")
 def load(source: str | os.PathLike[str] | bytes | None = None, name: str | None = None) -> Document:
     """Reads and checks a document: a path, the bytes themselves, or None for moda's own.
 
+    What a document read from a path refers to in other files is read with it.
+
     Raises :class:`~moda.asyncapi.fault.DocumentError` naming the place, what was received and what
     is accepted.
     """
-    label, root = read(OWN if source is None else source, name)
+    source = OWN if source is None else source
+    label, root = read(source, name)
+    if not isinstance(source, bytes):
+        root = bundle(root, source, label)
     return parse(root, label)
 
 

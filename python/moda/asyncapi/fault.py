@@ -16,6 +16,7 @@ from typing import Any
 from moda.errors import ConfigurationError
 
 _SHOWN = 60
+_HEAD, _TAIL = 160, 80
 
 
 class DocumentError(ConfigurationError):
@@ -55,6 +56,20 @@ def shown(value: Any) -> str:
         return "a very large number"
     text = str(value) if isinstance(value, Decimal) else json.dumps(value, default=repr)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def reference(ref: str) -> str:
+    """A reference or pointer in a message: whole when it can be, else its two ends.
+
+    A long one is a URL whose server is at its beginning and whose file and place are at its end;
+    its author needs both to find it.
+
+    >>> reference("https://example.com/" + "a/" * 500 + "room.yaml#/say")[-20:]
+    'a/a/a/room.yaml#/say'
+    """
+    if len(ref) > _HEAD + _TAIL:
+        ref = f"{ref[:_HEAD]}…{ref[-_TAIL:]}"
+    return ref if ref.isprintable() else json.dumps(ref, ensure_ascii=True)
 
 
 def listed(values: Iterable[Any]) -> str:

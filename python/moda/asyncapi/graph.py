@@ -11,19 +11,31 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from moda.asyncapi.fault import DocumentError, shown
-from moda.asyncapi.pointer import at, lookup
+from moda.asyncapi.pointer import at, lookup, quoted
 
 MAX_EXPANSION = 100_000
 """Subschemas one value may be put through at one place; past it the schema is a bomb."""
 UNBOUNDED = 1 << 62
 
-FRAGMENT = "/~%!$&'()*+,;=:@?"
-"""What a reference may hold unquoted beside letters, digits and ``-._``."""
+UNKNOWN = {
+    "prefixItems": "items with a list",
+    "unevaluatedItems": "additionalItems",
+    "unevaluatedProperties": "additionalProperties",
+    "dependentRequired": "dependencies",
+    "dependentSchemas": "dependencies",
+    "minContains": "contains",
+    "maxContains": "contains",
+    "$dynamicRef": "$ref",
+    "$recursiveRef": "$ref",
+}
+"""What later drafts check and draft-07 does not know, with what it has instead."""
 
-_REFERENCE = re.compile(r"#[A-Za-z0-9\-._" + re.escape(FRAGMENT) + r"]*\Z")
+_DRAFT_07 = re.compile(
+    r"application/(?:vnd\.aai\.asyncapi(?:\+json|\+yaml)?(?:;\s*version=[0-9.]+)?"
+    r"|schema(?:\+json|\+yaml)?(?:;\s*version=draft-07)?)\Z"
+)
 _MAPS = ("properties", "patternProperties", "definitions")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _SINGLES = (
@@ -38,6 +50,18 @@ _SINGLES = (
 )
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 _REPEATING = ("items", "additionalItems", "contains", "additionalProperties", "patternProperties")
+
+
+def readable(schema_format: Any) -> bool:
+    """Whether a schema of this format is one that moda checks: draft-07, by either of its names.
+
+    >>> readable("application/schema+yaml;version=draft-07"), readable("application/vnd.apache.avro")
+    (True, False)
+    """
+    return isinstance(schema_format, str) and _DRAFT_07.match(schema_format) is not None
+
+
+FORMATS = "application/vnd.aai.asyncapi;version=3.0.0 or application/schema+json;version=draft-07"
 
 Edges = Callable[[Any, str], list[str]]
 
@@ -63,6 +87,10 @@ class Graph:
         self._root = root
         self._source = source
         self._sound: set[str] = set()
+        self.patches: dict[str, dict[str, Any]] = {}
+        """Fields that schemas have to be given before a compiler reads them, by their place: it
+        follows no reference through another, and knows no schema that is wrapped with its format.
+        """
 
     def check(self, start: str, channel: str) -> None:
         """Refuses what cannot be compiled, or compiled cannot end.
@@ -90,14 +118,40 @@ class Graph:
                     f"channel {shown(channel)}: the schema received {shown(schema)};"
                     " accepted: an object, true or false",
                 )
-            ref = schema.get("$ref")
-            if isinstance(ref, str) and ref.startswith("#") and not _REFERENCE.match(ref):
-                raise DocumentError(
-                    self._source,
-                    at(pointer, "$ref"),
-                    f"the reference {ref} is no URI; accepted: #{quote(ref[1:], safe=FRAGMENT)}",
-                )
+            if "$ref" in schema:
+                (target,) = self._edges(schema, pointer)
+                straight = quoted(target)
+                if schema["$ref"] != straight:
+                    self.patches[pointer] = {"$ref": straight}
+            elif "schemaFormat" in schema:
+                self._wrapped(schema, pointer, channel)
+                inner = {"$ref": quoted(at(pointer, "schema"))}
+                self.patches[pointer] = {"allOf": [*schema.get("allOf", []), inner]}
+            for keyword in UNKNOWN:
+                if keyword in schema and "$ref" not in schema:
+                    raise DocumentError(
+                        self._source,
+                        at(pointer, keyword),
+                        f"channel {shown(channel)}: the schema has {keyword}, which JSON Schema"
+                        f" draft-07 does not know and would not check; accepted: {UNKNOWN[keyword]}",
+                    )
             stack.extend(self._edges(schema, pointer))
+
+    def _wrapped(self, schema: dict[str, Any], pointer: str, channel: str) -> None:
+        """A Multi Format Schema Object: a schema beside the name of its format."""
+        if not readable(schema["schemaFormat"]):
+            raise DocumentError(
+                self._source,
+                at(pointer, "schemaFormat"),
+                f"channel {shown(channel)}: received {shown(schema['schemaFormat'])};"
+                f" accepted: {FORMATS}",
+            )
+        if "schema" not in schema:
+            raise DocumentError(
+                self._source,
+                pointer,
+                f"channel {shown(channel)}: schemaFormat stands without a schema; accepted: both",
+            )
 
     def _weigh(self, start: str, channel: str) -> None:
         """Counts the subschemas one value is put through, without stepping into it."""
@@ -213,6 +267,8 @@ class Graph:
         if not isinstance(schema, dict) or "$ref" in schema:
             return self._edges(schema, pointer)
         held = {key: schema[key] for key in _IN_PLACE if key in schema}
+        if "schemaFormat" in schema:
+            held |= {key: schema[key] for key in ("schemaFormat", "schema") if key in schema}
         if "dependencies" in schema:
             held["dependencies"] = schema["dependencies"]
         return _held(held, pointer)
@@ -221,6 +277,8 @@ class Graph:
 def _held(schema: dict[str, Any], pointer: str) -> list[str]:
     """Pointers of the direct subschemas. What ``const``, ``enum`` or ``default`` hold is data."""
     found: list[str] = []
+    if "schemaFormat" in schema and "schema" in schema:
+        found.append(at(pointer, "schema"))
     for keyword, value in schema.items():
         if keyword in _SINGLES or (keyword == "items" and not isinstance(value, list)):
             found.append(at(pointer, keyword))

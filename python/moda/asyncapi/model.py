@@ -23,7 +23,8 @@ class Message:
 
     ``event`` is the Phoenix event it travels as: its name, or its key in the channel.
     ``payload`` is the pointer of its schema, None when nothing is said about it. ``binary`` is true
-    of every content type that is not JSON: such a payload travels as a binary frame.
+    of every content type that is not JSON: such a payload travels as a binary frame. ``headers``
+    are the pointers of what is said about its headers, by itself and by its traits.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Message:
     content_type: str
     binary: bool
     body: Mapping[str, Any]
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from moda.asyncapi import address as addresses
 from moda.asyncapi import policy as policies
 from moda.asyncapi import rewrite
-from moda.asyncapi.fault import DocumentError, listed, nearest, shown
+from moda.asyncapi.fault import DocumentError, listed, nearest, reference, shown
+from moda.asyncapi.graph import FORMATS, readable
 from moda.asyncapi.model import Channel, Document, Message, Operation
-from moda.asyncapi.pointer import at, follow, lookup
+from moda.asyncapi.pointer import at, follow, hops, unescape
 
-_DRAFT_07 = re.compile(
-    r"application/(?:vnd\.aai\.asyncapi(?:\+json|\+yaml)?(?:;\s*version=[0-9.]+)?"
-    r"|schema(?:\+json|\+yaml)(?:;\s*version=draft-07)?)\Z"
+_JSON = re.compile(
+    r"(?:application/json|[\w.+-]+/[\w.+-]+\+json|text/json)(?:\s*;.*)?\Z", re.IGNORECASE
 )
-_JSON = re.compile(r"(?:application/json|[\w.+-]+/[\w.+-]+\+json|text/json)(?:\s*;.*)?\Z")
+_TRAIT = (
+    "contentType",
+    "headers",
+    "correlationId",
+    "tags",
+    "summary",
+    "name",
+    "title",
+    "description",
+    "externalDocs",
+    "deprecated",
+    "examples",
+    "bindings",
+)
+"""The fields of a Message Trait Object; a Message Object has two more."""
+_MESSAGE = (*_TRAIT, "payload", "traits")
+_OPAQUE = frozenset(
+    {"type", "format", "title", "description", "examples", "contentEncoding", "contentMediaType"}
+)
+"""What may be said of bytes without saying what they hold."""
 
 
 @dataclass(slots=True)
@@ -217,9 +237,14 @@ class Parser:
         traits = body.get("traits", [])
         if not isinstance(traits, list):
             raise self.wrong(at(place, "traits"), f"received {shown(traits)}; accepted: a list")
+        self.fields(body, _MESSAGE, place, f"channel {shown(channel)}: message {shown(key)}")
         stated = body
+        headers = [at(place, "headers")] if "headers" in body else []
         for index, trait in reversed(list(enumerate(traits))):
-            laid = self.object(trait, at(place, "traits", index), "a message trait")[1]
+            inside, laid = self.object(trait, at(place, "traits", index), "a message trait")
+            self.fields(laid, _TRAIT, inside, f"a trait of message {shown(key)}")
+            if "headers" in laid:
+                headers.append(at(inside, "headers"))
             body = rewrite.merge_patch(laid, body)
         event = body.get("name", key)
         if not isinstance(event, str) or not event:
@@ -238,25 +263,42 @@ class Parser:
             )
         binary = not _JSON.match(kind)
         payload = self.payload(body, place, channel, key, binary) if "payload" in stated else None
-        return place, Message(key, event, where, payload, kind, binary, MappingProxyType(body))
+        return place, Message(
+            key, event, where, payload, kind, binary, MappingProxyType(body), tuple(headers)
+        )
+
+    def fields(
+        self, body: Mapping[str, Any], known: tuple[str, ...], where: str, what: str
+    ) -> None:
+        """Refuses a field that a message does not have: a schema under it would never be checked."""
+        for key in body:
+            if key not in known and not key.startswith("x-"):
+                raise self.wrong(
+                    at(where, key),
+                    f"{what} has no {shown(key)}{nearest(key, known)}; accepted: {', '.join(known)}",
+                )
 
     def payload(
         self, body: Mapping[str, Any], place: str, channel: str, key: str, binary: bool
     ) -> str:
         pointer = at(place, "payload")
-        _, schema = follow(self.root, body["payload"], self.source, pointer)
-        if not isinstance(schema, dict) or "schemaFormat" not in schema or "schema" not in schema:
-            return pointer
-        found = schema["schemaFormat"]
-        if not binary and not (isinstance(found, str) and _DRAFT_07.match(found)):
-            raise self.wrong(
-                at(pointer, "schemaFormat"),
-                f"channel {shown(channel)}: message {shown(key)} received {shown(found)}; accepted:"
-                " application/vnd.aai.asyncapi;version=3.0.0 or"
-                " application/schema+json;version=draft-07",
-            )
-        place, _ = follow(self.root, body["payload"], self.source, pointer)
-        return at(place, "schema")
+        inside, schema = follow(self.root, body["payload"], self.source, pointer)
+        if binary:
+            if not isinstance(schema, dict) or not set(schema) <= _OPAQUE:
+                self.warnings.append(
+                    f"{self.source}: {pointer}: channel {shown(channel)}: message {shown(key)}"
+                    " travels as a binary frame, and this schema is not checked"
+                )
+        elif isinstance(schema, dict) and "schemaFormat" in schema:
+            if not readable(schema["schemaFormat"]):
+                raise self.wrong(
+                    at(inside, "schemaFormat"),
+                    f"channel {shown(channel)}: message {shown(key)} received"
+                    f" {shown(schema['schemaFormat'])}; accepted: {FORMATS}",
+                )
+            if "schema" in schema:
+                return at(inside, "schema")
+        return pointer
 
     # -- operations
 
@@ -284,9 +326,10 @@ class Parser:
             if reply.get("channel") is not None:
                 answering = self.channel_of(reply["channel"], at(inside, "channel"), name, known)
             answering.directed = True
-            if "messages" in reply or answering is not channel:
-                replies = self.chosen(reply, inside, answering, name)
             back = answering.outbound if action == "receive" else answering.inbound
+            if "messages" in reply or answering is not channel:
+                foreign = back if reply.get("channel") is None else None
+                replies = self.chosen(reply, inside, answering, name, foreign)
             back.update({key: answering.messages[key] for key in replies})
         return Operation(
             name, action, channel.id, messages, answering.id if answering else None, replies, body
@@ -302,21 +345,29 @@ class Parser:
                 f"operation {shown(operation)} received {shown(value)}; accepted: a $ref to a"
                 " channel, #/channels/…",
             )
-        target, _ = lookup(self.root, ref, self.source, where)
-        for draft in known.values():
-            if target in (draft.pointer, draft.place):
-                return draft
+        for target, _ in hops(self.root, value, self.source, where):
+            for draft in known.values():
+                if target in (draft.pointer, draft.place):
+                    return draft
         raise self.wrong(
             where,
-            f"operation {shown(operation)} received {shown(ref)}; accepted: a channel of this"
-            " document:"
-            f" {listed(draft.pointer for draft in known.values())}",
+            f"operation {shown(operation)} received {reference(str(ref))}; accepted: a channel of"
+            f" this document: {listed(draft.pointer for draft in known.values())}",
         )
 
     def chosen(
-        self, body: Mapping[str, Any], where: str, channel: _Draft, operation: str
+        self,
+        body: Mapping[str, Any],
+        where: str,
+        channel: _Draft,
+        operation: str,
+        foreign: dict[str, Message] | None = None,
     ) -> tuple[str, ...]:
-        """The messages an operation or a reply speaks of: those it lists, or all of its channel."""
+        """The messages an operation or a reply speaks of: those it lists, or all of its channel.
+
+        A reply that names no channel may list messages of none; they are put into ``foreign``, by
+        their places.
+        """
         items = body.get("messages")
         if items is None:
             return tuple(channel.messages)
@@ -330,14 +381,21 @@ class Parser:
             ref = item.get("$ref") if isinstance(item, dict) else None
             key = None
             if ref is not None:
-                named = channel.places.get(lookup(self.root, ref, self.source, inside)[0])
-                meant = channel.places.get(follow(self.root, item, self.source, inside)[0])
-                key = meant if named is None else named
+                places = (place for place, _ in hops(self.root, item, self.source, inside))
+                key = next(
+                    (channel.places[place] for place in places if place in channel.places), None
+                )
+            if key is None and foreign is not None and ref is not None:
+                home = follow(self.root, item, self.source, inside)[0]
+                if home.startswith("#/components/messages/"):
+                    title = unescape(unquote(home.rpartition("/")[2]))
+                    foreign[home] = self.message(title, item, inside, channel.id)[1]
+                    continue
             if key is None:
                 raise self.wrong(
                     inside,
                     f"operation {shown(operation)} received"
-                    f" {shown(ref if ref is not None else item)};"
+                    f" {reference(ref) if isinstance(ref, str) else shown(item)};"
                     f" accepted: a message of channel {shown(channel.id)}:"
                     f" {listed(message.pointer for message in channel.messages.values())}",
                 )

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from jsonschema_rs import Draft7Validator
 
 from moda.asyncapi import address as addresses
+from moda.asyncapi.fault import DocumentError, shown
 from moda.asyncapi.model import Channel, Document, Message
 from moda.asyncapi.policy import UNDECLARED, Policy
 from moda.asyncapi.schema import Compiler, Validator, failure
@@ -107,6 +108,12 @@ class Registry:
     def __init__(self, document: Document) -> None:
         self.document = document
         compiler = Compiler(document.root, document.source)
+        compiler.check(
+            (pointer, channel.id)
+            for channel in document.channels
+            for message in (*channel.messages.values(), *channel.inbound, *channel.outbound)
+            for pointer in _schemas(message)
+        )
         self.routes: tuple[Route, ...] = tuple(
             _route(channel, compiler) for channel in document.channels
         )
@@ -150,16 +157,41 @@ class Registry:
 
 
 def _route(channel: Channel, compiler: Compiler) -> Route:
+    known = {message.event for message in (*channel.inbound, *channel.outbound)}
+    # No operation says who sends these. A client that does is held to what is declared.
+    silent = [message for message in channel.messages.values() if message.event not in known]
+    for message in channel.messages.values():
+        _headers(channel, message, compiler)
     return Route(
         channel=channel,
         policy=channel.policy,
-        inbound=_validators(channel, channel.inbound, compiler),
+        inbound=_validators(channel, (*channel.inbound, *silent), compiler),
         outbound=_validators(channel, channel.outbound, compiler),
         events=frozenset(message.event for message in channel.inbound),
         topics=compiler.parameters(channel.rules, channel.pointer, channel.id)
         if channel.rules
         else None,
     )
+
+
+def _schemas(message: Message) -> tuple[str, ...]:
+    """The pointers of the schemas that have to hold for a message."""
+    payload = () if message.payload is None or message.binary else (message.payload,)
+    return (*payload, *message.headers)
+
+
+def _headers(channel: Channel, message: Message, compiler: Compiler) -> None:
+    """Refuses headers that a message from a client can never have: frames carry none."""
+    for pointer in message.headers:
+        validator = compiler.compile((pointer,), channel.id)[0]
+        if message in channel.inbound and not validator.is_valid({}):
+            raise DocumentError(
+                compiler.source,
+                pointer,
+                f"channel {shown(channel.id)}: message {shown(message.id)} declares headers that"
+                " have to be there, and what clients send here has none; accepted: headers that may"
+                " be absent (fields of the payload may be required)",
+            )
 
 
 def _validators(

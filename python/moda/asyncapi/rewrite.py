@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator
 from copy import deepcopy
 from typing import Any
 
-from moda.asyncapi.pointer import at, follow, unescape
+from moda.asyncapi.fault import DocumentError
+from moda.asyncapi.pointer import at, follow, hops, unescape
 
 Tree = dict[str, Any]
 
@@ -41,9 +42,17 @@ def mirror(root: Tree) -> Tree:
 
 
 def _operations(root: Tree) -> Iterator[Tree]:
+    """Every operation once, wherever it stands; several may be references to one."""
+    seen: set[int] = set()
     for holder in (root.get("operations"), _mapping(root, "components").get("operations")):
-        if isinstance(holder, dict):
-            yield from (operation for operation in holder.values() if isinstance(operation, dict))
+        for value in holder.values() if isinstance(holder, dict) else ():
+            try:
+                _, operation = follow(root, value, "", "#")
+            except DocumentError:
+                continue  # For whoever reads the document to refuse, at its place.
+            if isinstance(operation, dict) and id(operation) not in seen:
+                seen.add(id(operation))
+                yield operation
 
 
 def _mapping(node: Any, key: str) -> Tree:
@@ -123,7 +132,7 @@ def _move(root: Tree, bound: Tree, server: set[str], source: str) -> list[str]:
     moved = []
     for name, channel in _mapping(root, "channels").items():
         place, resolved = follow(root, channel, source, at("#/channels", name))
-        if not isinstance(resolved, dict) or not _is_on(resolved, server):
+        if not isinstance(resolved, dict) or not _is_on(root, resolved, server, source, place):
             continue
         _, bindings = follow(root, resolved.get("bindings") or {}, source, at(place, "bindings"))
         ws = {key: bound[key] for key in WS_FIELDS if key in bound}
@@ -133,11 +142,15 @@ def _move(root: Tree, bound: Tree, server: set[str], source: str) -> list[str]:
     return moved
 
 
-def _is_on(channel: Tree, server: set[str]) -> bool:
+def _is_on(root: Tree, channel: Tree, server: set[str], source: str, where: str) -> bool:
     servers = channel.get("servers")
     if not isinstance(servers, list) or not servers:
         return True
-    return any(isinstance(item, dict) and item.get("$ref") in server for item in servers)
+    return any(
+        place in server
+        for index, item in enumerate(servers)
+        for place, _ in hops(root, item, source, at(where, "servers", index))
+    )
 
 
 def _bindable(root: Tree) -> Iterator[tuple[str, Any]]:

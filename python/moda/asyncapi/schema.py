@@ -21,16 +21,16 @@ anybody:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
-from urllib.parse import quote
 
 import jsonschema_rs
 from jsonschema_rs import Draft7Validator, ValidationError
 
 from moda.asyncapi.fault import DocumentError, listed, shown
-from moda.asyncapi.graph import FRAGMENT, Graph, Spread
-from moda.asyncapi.pointer import at
+from moda.asyncapi.graph import Graph, Spread
+from moda.asyncapi.pointer import at, lookup, quoted
 from moda.asyncapi.verdict import Invalid, explain
 
 BASE = "moda:document"
@@ -181,13 +181,33 @@ class Compiler:
 
     def __init__(self, root: dict[str, Any], source: str) -> None:
         self._root = root
-        self._source = source
-        self._registry = jsonschema_rs.Registry(
-            [(BASE, root)], draft=jsonschema_rs.Draft7, retriever=_refuse
-        )
+        self.source = source
+        self._straight = root
+        self._index()
         self._graph = Graph(root, source)
         self._done: dict[tuple[str, ...], Compiled] = {}
         self._backtracks: dict[str, bool] = {}
+
+    def _index(self) -> None:
+        self._registry = jsonschema_rs.Registry(
+            [(BASE, self._straight)], draft=jsonschema_rs.Draft7, retriever=_refuse
+        )
+
+    def check(self, schemas: Iterable[tuple[str, str]]) -> None:
+        """Looks at all schemas there are, as pairs of a pointer and its channel, before any is compiled.
+
+        Raises what :meth:`compile` does. A document that needs patches is indexed once more then,
+        and not for each of its channels.
+        """
+        for pointer, channel in schemas:
+            self._graph.check(pointer, channel)
+        if self._graph.patches:
+            if self._straight is self._root:
+                self._straight = deepcopy(self._root)
+            for place, fields in self._graph.patches.items():
+                lookup(self._straight, place, self.source, place)[1].update(fields)
+            self._graph.patches.clear()
+            self._index()
 
     def compile(self, pointers: tuple[str, ...], channel: str) -> Compiled:
         """One validator for what any schema at ``pointers`` takes, what asking it why costs, and how
@@ -199,11 +219,8 @@ class Compiler:
         known = self._done.get(pointers)
         if known is not None:
             return known
-        for pointer in pointers:
-            self._graph.check(pointer, channel)
-        refs: list[dict[str, Any]] = [
-            {"$ref": f"{BASE}#{quote(pointer[1:], safe=FRAGMENT)}"} for pointer in pointers
-        ]
+        self.check((pointer, channel) for pointer in pointers)
+        refs: list[dict[str, Any]] = [{"$ref": BASE + quoted(pointer)} for pointer in pointers]
         schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
         try:
             built = self._build(schema)
@@ -236,7 +253,7 @@ class Compiler:
                 self._build(dict(rule))
             except ValueError as error:
                 raise DocumentError(
-                    self._source,
+                    self.source,
                     at(where, "parameters", name),
                     f"channel {shown(channel)}: parameter {shown(name)} received"
                     f" {shown(rule.get('pattern'))}; accepted: a regular expression",
@@ -270,7 +287,7 @@ class Compiler:
     def _not_a_schema(self, failure: ValueError, channel: str) -> DocumentError:
         if not isinstance(failure, ValidationError):
             return DocumentError(
-                self._source,
+                self.source,
                 "#",
                 f"channel {shown(channel)}: a schema cannot be compiled: {failure}",
             )
@@ -282,7 +299,7 @@ class Compiler:
         else:
             accepted = f"what JSON Schema draft-07 takes there ({explain(failure).message})"
         return DocumentError(
-            self._source,
+            self.source,
             at("#", *path),
             f"channel {shown(channel)}: the schema received {shown(_value(self._root, path))};"
             f" accepted: {accepted}",
