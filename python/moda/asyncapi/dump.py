@@ -1,19 +1,29 @@
 """A tree as YAML or JSON text.
 
-PyYAML writes YAML 1.1 and quotes what YAML 1.1 would misread; moda reads YAML 1.2, where a few more
-plain words are numbers (``1e3``, ``0o17``). Those are quoted as well, so that what is served reads
-back as itself under either. Aliases are never written: the tree is bounded, and not every tool of
-the field expands them.
+Readers of YAML 1.1 and of 1.2 have to read what is served alike. PyYAML quotes what it would itself
+misread, which leaves three kinds to this module: words of 1.2 (``1e3`` and ``0o17`` are numbers),
+words of 1.1 that PyYAML does not know (``y`` and ``n`` are booleans, ``.`` a number), and the three
+characters that break a line in 1.1 and are text in 1.2, which are written as escapes. Aliases are
+never written: the tree is bounded, and not every tool of the field expands them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import yaml
 
 from moda.asyncapi.source import scalar
+
+_OLD = re.compile(
+    r"(?:[yYnN]|[-+]?[0-9_]*\.?[0-9_]*(?:[eE][-+]?[0-9_]+)?|[-+]?0[bB][01_]+"
+    r"|[-+]?0[xX][0-9a-fA-F_]+|[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)\Z"
+)
+"""What some reader of YAML 1.1 may take for something else than a word; more than each of them does."""
+_BREAKS = frozenset("\r\x85\u2028\u2029")
+"""What breaks a line in YAML 1.1, or is made into another break by it, beside a line feed."""
 
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -27,13 +37,15 @@ class _Dumper(_DUMPER):  # type: ignore[misc, valid-type]
 
 def _string(dumper: Any, text: str) -> Any:
     style = None
-    if (
+    if not _BREAKS.isdisjoint(text):
+        style = '"'
+    elif (
         "\n" in text
         and all(line == line.rstrip() for line in text.split("\n"))
         and text.strip("\n")
     ):
         style = "|"
-    elif not isinstance(scalar(text), str):
+    elif not isinstance(scalar(text), str) or _OLD.match(text):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

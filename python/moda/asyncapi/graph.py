@@ -19,6 +19,8 @@ MAX_EXPANSION = 100_000
 """Subschemas one value may be put through at one place; past it the schema is a bomb."""
 UNBOUNDED = 1 << 62
 
+ABSENT = object()
+"""A patch that takes a field away."""
 UNKNOWN = {
     "prefixItems": "items with a list",
     "unevaluatedItems": "additionalItems",
@@ -89,7 +91,8 @@ class Graph:
         self._sound: set[str] = set()
         self.patches: dict[str, dict[str, Any]] = {}
         """Fields that schemas have to be given before a compiler reads them, by their place: it
-        follows no reference through another, and knows no schema that is wrapped with its format.
+        follows no reference through another, knows no schema that is wrapped with its format, and
+        takes a reference below an ``$id`` for one into that, where AsyncAPI's are into the document.
         """
 
     def check(self, start: str, channel: str) -> None:
@@ -118,15 +121,19 @@ class Graph:
                     f"channel {shown(channel)}: the schema received {shown(schema)};"
                     " accepted: an object, true or false",
                 )
+            patch: dict[str, Any] = {}
+            if "$id" in schema:
+                patch["$id"] = ABSENT
             if "$ref" in schema:
                 (target,) = self._edges(schema, pointer)
-                straight = quoted(target)
-                if schema["$ref"] != straight:
-                    self.patches[pointer] = {"$ref": straight}
+                if schema["$ref"] != quoted(target):
+                    patch["$ref"] = quoted(target)
             elif "schemaFormat" in schema:
                 self._wrapped(schema, pointer, channel)
                 inner = {"$ref": quoted(at(pointer, "schema"))}
-                self.patches[pointer] = {"allOf": [*schema.get("allOf", []), inner]}
+                patch["allOf"] = [*schema.get("allOf", []), inner]
+            if patch:
+                self.patches[pointer] = patch
             for keyword in UNKNOWN:
                 if keyword in schema and "$ref" not in schema:
                     raise DocumentError(

@@ -284,7 +284,8 @@ class Parser:
         pointer = at(place, "payload")
         inside, schema = follow(self.root, body["payload"], self.source, pointer)
         if binary:
-            if not isinstance(schema, dict) or not set(schema) <= _OPAQUE:
+            bytes_ = isinstance(schema, dict) and schema.get("type", "string") == "string"
+            if not (bytes_ and set(schema) <= _OPAQUE):
                 self.warnings.append(
                     f"{self.source}: {pointer}: channel {shown(channel)}: message {shown(key)}"
                     " travels as a binary frame, and this schema is not checked"

@@ -29,7 +29,7 @@ import jsonschema_rs
 from jsonschema_rs import Draft7Validator, ValidationError
 
 from moda.asyncapi.fault import DocumentError, listed, shown
-from moda.asyncapi.graph import Graph, Spread
+from moda.asyncapi.graph import ABSENT, Graph, Spread
 from moda.asyncapi.pointer import at, lookup, quoted
 from moda.asyncapi.verdict import Invalid, explain
 
@@ -205,7 +205,10 @@ class Compiler:
             if self._straight is self._root:
                 self._straight = deepcopy(self._root)
             for place, fields in self._graph.patches.items():
-                lookup(self._straight, place, self.source, place)[1].update(fields)
+                schema = lookup(self._straight, place, self.source, place)[1]
+                schema.update(fields)
+                for name in [name for name in fields if fields[name] is ABSENT]:
+                    del schema[name]
             self._graph.patches.clear()
             self._index()
 

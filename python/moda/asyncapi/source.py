@@ -5,7 +5,10 @@ ends the process instead of raising; it expands nothing but lets nine short line
 stand for a billion nodes that every later reader would walk; it reads ``no`` as false, a date
 as a ``datetime`` and the second of two equal keys as the only one. Here libyaml only tokenizes.
 The tree is built from its events with an explicit stack, counted as it would be with every
-alias written out, by the rules of YAML 1.2 (the JSON-compatible ones AsyncAPI asks for).
+alias written out, by the rules of YAML 1.2 (the JSON-compatible ones AsyncAPI asks for). libyaml is
+of version 1.1, in which U+0085, U+2028 and U+2029 break a line; in 1.2 they are text, so it is given
+characters in their place that the document does not use. A document that says ``%YAML 1.1`` itself
+may hold no word that the two versions read differently.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ MAX_DEPTH = 100
 MAX_DIGITS = 400
 """Length of a number; above it Python's own conversion is quadratic, then refused."""
 
+_BREAKS = "\x85\u2028\u2029"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
@@ -231,8 +235,13 @@ class _Builder:
         self.nodes = 0
         self.root: Any = None
         self.documents = 0
+        self.old = False
+        """Whether the document says that it is YAML 1.1."""
+        self.hidden: dict[int, str] = {}
+        """The breaks of YAML 1.1, by the characters libyaml is given in their place."""
 
     def build(self, text: str) -> Any:
+        text = self._hide(text)
         for event in yaml.parse(text, Loader=_LOADER):
             line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, yaml.ScalarEvent):
@@ -245,11 +254,35 @@ class _Builder:
                 self._alias(event.anchor, line)
             elif isinstance(event, yaml.DocumentStartEvent):
                 self.documents += 1
+                self.old = event.version == (1, 1)
                 if self.documents > 1:
                     raise self._error(
                         line, "a second document begins here; accepted: one document per file"
                     )
         return self.root
+
+    def _hide(self, text: str) -> str:
+        found = [char for char in _BREAKS if char in text]
+        if not found:
+            return text
+        used = set(text)
+        private = (code for code in range(0xE000, 0x10FFFE) if chr(code) not in used)
+        self.hidden = {next(private): char for char in found}
+        return text.translate({ord(char): code for code, char in self.hidden.items()})
+
+    def _agreed(self, text: str, value: Any, line: int) -> None:
+        """Refuses a word that YAML 1.1, which the document says it is, reads differently."""
+        old: Any
+        try:
+            old = yaml.load(text, Loader=_LOADER)  # noqa: S506 (the safe loader)
+        except (yaml.YAMLError, ValueError):
+            old = None
+        if type(old) is not type(value) or old != value:
+            raise self._error(
+                line,
+                f"received {shown(text)} under %YAML 1.1, which reads it otherwise than YAML 1.2;"
+                " accepted: the word in quotes, or a document of YAML 1.2",
+            )
 
     def _error(self, line: int, problem: str) -> DocumentError:
         return DocumentError(self.name, f"line {line}", problem)
@@ -257,28 +290,31 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
         parent = self.stack[-1] if self.stack else None
         plain = event.implicit[0] and event.tag is None
+        text = event.value.translate(self.hidden) if self.hidden else event.value
         if (
             parent is not None
             and isinstance(parent.value, dict)
             and parent.key is None
             and not parent.merging
         ):
-            if event.value == "<<" and plain:
+            if text == "<<" and plain:
                 parent.merging = True
-            elif event.value in parent.value:
-                raise self._error(
-                    line, f"the key {shown(event.value)} is given twice in one object"
-                )
+            elif text in parent.value:
+                raise self._error(line, f"the key {shown(text)} is given twice in one object")
             else:
-                parent.key = event.value
+                if self.old and plain and (text[:1] == "0" or not text.isdecimal()):
+                    self._agreed(text, text, line)
+                parent.key = text
             return
-        value: Any = event.value
+        value: Any = text
         if plain:
             value = scalar(value)
             if type(value) is str and len(value) > MAX_DIGITS and _INT.match(value):
                 raise self._error(
                     line, f"received a number of {len(value)} digits; accepted: up to {MAX_DIGITS}"
                 )
+            if self.old:
+                self._agreed(text, value, line)
         elif event.tag is not None and event.tag not in ("!", _TAG + "str"):
             value = scalar(value)
             kind = {"null": type(None), "bool": bool, "int": int, "float": float}.get(
@@ -292,9 +328,7 @@ class _Builder:
                     f"received the tag {shown(event.tag)}; accepted: plain JSON values, no tags",
                 )
         if isinstance(value, float) and not math.isfinite(value):
-            raise self._error(
-                line, f"received the number {shown(event.value)}; accepted: finite numbers"
-            )
+            raise self._error(line, f"received the number {shown(text)}; accepted: finite numbers")
         self._count(1, 1, line)
         self._put(value, event.anchor, 1, 1, line)
 
