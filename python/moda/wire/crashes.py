@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from moda.wire.private import told
 from moda.wire.sent import parameters, remembered
 
 __all__ = ["Crashes", "crashes", "deliberate"]
@@ -89,7 +90,8 @@ class Crashes:
             self._kinds[kind] = (until, unsaid + 1)
             if unsaid >= LINES:
                 return
-            said = "".join(traceback.format_exception_only(error)).strip()
+            clean = told(error)
+            said = clean[1] if clean else "".join(traceback.format_exception_only(error)).strip()
             log.error(event, error=said[:LONGEST], traceback="once a second", **about)
             return
         if len(self._kinds) >= MAX_KINDS:
@@ -97,6 +99,10 @@ class Crashes:
         self._kinds[kind] = (now + SECONDS, 0)
         if unsaid:
             about["repeated"] = unsaid
+        clean = told(error)
+        if clean is not None:
+            log.error(event, exception=clean[0], **about)
+            return
         log.error(event, exc_info=error, **about)
 
 
