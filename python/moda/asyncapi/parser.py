@@ -40,6 +40,10 @@ _TRAIT = (
 )
 """The fields of a Message Trait Object; a Message Object has two more."""
 _MESSAGE = (*_TRAIT, "payload", "traits")
+_TOLD = ("title", "summary", "description", "tags", "externalDocs", "bindings")
+_CHANNEL = ("address", "messages", "parameters", "servers", *_TOLD)
+_OPERATION = ("action", "channel", "messages", "reply", "traits", "security", *_TOLD)
+_REPLY = ("address", "channel", "messages")
 _OPAQUE = frozenset(
     {"type", "format", "title", "description", "examples", "contentEncoding", "contentMediaType"}
 )
@@ -113,6 +117,7 @@ class Parser:
     def draft(self, name: str, value: Any) -> _Draft:
         pointer = at("#/channels", name)
         place, body = self.object(value, pointer, f"channel {shown(name)}")
+        self.fields(body, _CHANNEL, place, f"channel {shown(name)}")
         inside, held = self.object(
             body.get("messages", {}), at(place, "messages"), f"messages of channel {shown(name)}"
         )
@@ -270,7 +275,7 @@ class Parser:
     def fields(
         self, body: Mapping[str, Any], known: tuple[str, ...], where: str, what: str
     ) -> None:
-        """Refuses a field that a message does not have: a schema under it would never be checked."""
+        """Refuses a field that is not the version's: a schema under it would never be checked."""
         for key in body:
             if key not in known and not key.startswith("x-"):
                 raise self.wrong(
@@ -306,6 +311,7 @@ class Parser:
     def operation(self, name: str, value: Any, known: Mapping[str, _Draft]) -> Operation:
         where = at("#/operations", name)
         place, body = self.object(value, where, f"operation {shown(name)}")
+        self.fields(body, _OPERATION, place, f"operation {shown(name)}")
         action = body.get("action")
         if action not in ("send", "receive"):
             raise self.wrong(
@@ -323,6 +329,7 @@ class Parser:
             inside, reply = self.object(
                 body["reply"], at(place, "reply"), f"reply of operation {shown(name)}"
             )
+            self.fields(reply, _REPLY, inside, f"reply of operation {shown(name)}")
             answering = channel
             if reply.get("channel") is not None:
                 answering = self.channel_of(reply["channel"], at(inside, "channel"), name, known)
