@@ -66,6 +66,8 @@ class Hub:
         ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
         """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""
+    def withdraw(self, mount: int) -> None:
+        """Makes all routes of a mount unreachable for joins to come; who is joined stays."""
 
     # -- connections, called by the session
 
@@ -206,5 +208,31 @@ def read_varuint(data: bytes) -> tuple[int, int]:
 def write_varuint(value: int) -> bytes: ...
 def unwrap_combined(frame: bytes) -> tuple[str, bytes, str | None, int | None]:
     """(kind, data, symbol, event time in ms) of an upstream frame; kind is the event's type, answer or refusal."""
+
+@final
+class Guard:
+    """Ends the process by its deadline and at a second signal, whatever holds the interpreter.
+
+    Its descriptor is for ``signal.set_wakeup_fd``; a thread of its own reads it without the GIL and
+    passes every number on to the descriptor ``forward`` (the loop's own; -1 for none), which it
+    duplicates. A signal of ``leave`` asks to leave within ``deadline_ms``. Another one is haste,
+    unless it is the same again within ``echo_ms``. Then, and when the time is over, :meth:`wait` says
+    the exit code; if the process still stands ``grace_ms`` later, the thread ends it. OSError when
+    there is no descriptor or thread left.
+    """
+
+    def __new__(
+        cls,
+        *,
+        leave: Sequence[int],
+        forward: int,
+        deadline_ms: int,
+        echo_ms: int,
+        grace_ms: int,
+    ) -> Guard: ...
+    def fileno(self) -> int: ...
+    def wait(self) -> int | None:
+        """Waits, without the GIL, for an exit code: 1 when the time is over, 128 and the signal's number
+        for haste."""
 
 _C_API: Any

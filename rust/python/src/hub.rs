@@ -196,6 +196,10 @@ impl Hub {
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    fn withdraw(&mut self, mount: u16) {
+        self.sessions.withdraw(mount);
+    }
+
     #[pyo3(signature = (mount, v1, fd, transport, socket, socket_id=None, held=false, eye=None))]
     #[allow(clippy::too_many_arguments)] // one call per connection, each argument a fact about it
     fn open(

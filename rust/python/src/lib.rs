@@ -7,12 +7,16 @@ mod calls;
 mod capi;
 mod codec;
 mod counters;
+mod guard;
 mod head;
 mod hub;
 mod settle;
 
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use crate::guard::Guard;
+
     #[pymodule_export]
     use crate::head::{read_head, RequestHead};
 

@@ -159,6 +159,15 @@ impl<H> Sessions<H> {
         Ok(())
     }
 
+    /// Makes a mount's routes unreachable for joins to come, so that others can be exposed in their
+    /// place. Who is joined stays: a seat knows its route by number.
+    pub fn withdraw(&mut self, mount: u16) {
+        if let Some(mount) = self.mounts.get_mut(usize::from(mount)) {
+            mount.router = Router::default();
+            mount.routes.clear();
+        }
+    }
+
     /// A channel that ended without the driver asking, and why.
     pub fn next_ended(&mut self) -> Option<(H, &'static str)> {
         self.ended.pop_front()
