@@ -5,7 +5,9 @@ Everything goes through structlog, the standard library's loggers (uvicorn, lite
 application's own) included, and everything passes :func:`redact` last, formatted tracebacks too:
 no secret is written because somebody forgot, and none because an application configures logging
 (:mod:`moda.serve.guests`). What a client sent in a header or its query is hidden whatever it looks
-like (:mod:`moda.wire.sent`). What Python itself would print (an exception that
+like (:mod:`moda.wire.sent`). Lines to a descriptor are written by a thread
+(:mod:`moda.serve.writer`): nobody waits for whoever reads the log. Lines a client can cause are
+limited by kind (:mod:`moda.serve.repeats`). What Python itself would print (an exception that
 ends a thread or the program, or that has nobody to be raised to) takes the same road once
 :func:`install_hooks` was called. Fields that name what a line is about (``request_id``,
 ``connection_id``, ``topic``) are bound with :func:`bound` and ride along on every line inside.
@@ -13,6 +15,7 @@ ends a thread or the program, or that has nobody to be raised to) takes the same
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import threading
@@ -27,9 +30,14 @@ from structlog.types import EventDict, Processor
 
 from moda.serve.guests import keep, own_logger
 from moda.serve.redact import HIDDEN, redact
+from moda.serve.repeats import repeats
+from moda.serve.writer import DEFAULT_BYTES, LineWriter
 from moda.wire.sent import hide_sent
 
-__all__ = ["LEVELS", "bound", "configure_logs", "install_hooks"]
+__all__ = ["LEVELS", "bound", "configure_logs", "flush_logs", "install_hooks", "lines_dropped"]
+
+LAST_LINES = 1.0
+"""Seconds the end of the program waits for the log to be read."""
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -63,6 +71,64 @@ def redact_event(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+class Lines(logging.Handler):
+    """Formats a line where it was logged, and hands it to a thread to be written."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self.writer = writer
+        self.unformatted = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.writer.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        """A line that cannot be formatted is counted. The library would print it as it is, and wait."""
+        self.unformatted += 1
+
+    def flush(self) -> None:
+        """Called by the standard library when the program ends."""
+        self.writer.flush(LAST_LINES)
+
+
+def _handler(out: TextIO, most: int) -> logging.Handler:
+    """Writes to a descriptor through a thread, to what has none (a text in memory) at once."""
+    try:
+        descriptor = out.fileno()
+    except (OSError, ValueError, AttributeError, io.UnsupportedOperation):
+        return logging.StreamHandler(out)
+    handler = Lines(LineWriter(descriptor, most, lambda count: handler.format(_missing(count))))
+    return handler
+
+
+def _missing(count: int) -> logging.LogRecord:
+    problem = "nobody read the log; lines were left out here"
+    record = logging.LogRecord("moda.log", logging.WARNING, "", 0, "log.dropped", None, None)
+    record.lines, record.problem = count, problem
+    return record
+
+
+_ours: Lines | None = None
+"""The handler that writes now. An application may have thrown it out of the root logger."""
+
+
+def flush_logs(seconds: float = LAST_LINES) -> bool:
+    """Waits until all lines are written, ``seconds`` at most; False if some are not."""
+    return _ours is None or _ours.writer.flush(seconds)
+
+
+def lines_dropped() -> dict[str, float]:
+    """Lines that were not written, by reason: ``unread``, ``failed``, ``repeated``."""
+    ours = _ours()
+    unread, failed = (
+        (ours.writer.dropped, ours.writer.failed + ours.unformatted) if ours else (0, 0)
+    )
+    return {"unread": unread, "failed": failed, "repeated": repeats.untold}
+
+
 def _dumps(event: MutableMapping[str, Any], **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 
@@ -71,11 +137,13 @@ def configure_logs(
     level: str = "info",
     style: Literal["auto", "json", "text"] = "auto",
     stream: TextIO | None = None,
+    buffer: int = DEFAULT_BYTES,
 ) -> None:
     """Sets up all logging of the process. ``level`` is one of :data:`LEVELS`.
 
     ``auto`` writes text to a terminal and JSON to anything else. ``stream`` defaults to stderr:
-    stdout is for what a command was asked to print.
+    stdout is for what a command was asked to print. ``buffer`` bytes of lines may wait for whoever
+    reads them.
     """
     out = stream or sys.stderr
     text = style == "text" or (style == "auto" and out.isatty())
@@ -95,6 +163,7 @@ def configure_logs(
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
+            repeats.processor,
             structlog.stdlib.add_logger_name,
             structlog.stdlib.PositionalArgumentsFormatter(),
             *shared,
@@ -105,7 +174,10 @@ def configure_logs(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(out)
+    global _ours
+    handler = _handler(out, buffer)
+    _ours = handler if isinstance(handler, Lines) else None
+    handler.addFilter(repeats.filter)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[
@@ -158,6 +230,7 @@ def install_hooks() -> None:
             exc_info=(failed.exc_type, failed.exc_value, failed.exc_traceback),
         )
 
+    logging.captureWarnings(True)
     sys.excepthook = uncaught
     threading.excepthook = thread
     sys.unraisablehook = unraisable

@@ -84,6 +84,7 @@ class Crashes:
         self, log: Any, event: str, of: Any, error: BaseException, about: dict[str, Any]
     ) -> None:
         kind = (of, event, type(error))
+        about["channel"] = getattr(of, "__name__", None) or type(of).__name__
         now = self._clock()
         until, unsaid = self._kinds.get(kind, (now, 0))
         if now < until:
