@@ -10,12 +10,14 @@ import errno
 import os
 import resource
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from moda.errors import ConfigurationError
-from moda.serve.tls import TlsOptions, server_context
+from moda.serve.certificate import CertificateKeeper, validity
+from moda.serve.tls import TlsOptions
 
 __all__ = [
     "FEWEST_CLIENTS",
@@ -265,15 +267,26 @@ def check_database(url: str) -> Finding:
 
 
 def check_tls(options: TlsOptions | None) -> Finding:
-    """Whether certificate and key can be loaded and belong together."""
+    """Whether certificate and key can be loaded and belong together, and how long they are valid.
+
+    An expired one is no reason not to start: some clients pin it, and to stay away helps nobody.
+    """
     if options is None:
         return Finding(
             "tls", "ok", "off: plain HTTP, put a proxy with TLS in front or set MODA_TLS_CERT"
         )
     try:
-        server_context(options)
+        CertificateKeeper(options)
+        problem = validity(options.certificate).problem(time.time())
     except ConfigurationError as error:
         return Finding(
             "tls", "fatal", str(error), "MODA_TLS_CERT and MODA_TLS_KEY take PEM files of one pair"
+        )
+    if problem:
+        return Finding(
+            "tls",
+            "warning",
+            f"certificate {options.certificate} {problem}",
+            "renew it; a running gateway takes new files at SIGHUP or within a minute",
         )
     return Finding("tls", "ok", f"certificate {options.certificate} loads")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from moda.errors import ConfigurationError
+from moda.serve.certificate import CertificateKeeper
 from moda.serve.door import Door, DoorOptions
 from moda.serve.drain import DrainOptions, drain
 from moda.serve.face import Face
@@ -37,7 +39,7 @@ from moda.serve.preflight import (
     clients_within,
     raise_descriptor_limit,
 )
-from moda.serve.tls import TlsListener, TlsOptions, server_context
+from moda.serve.tls import TlsListener, TlsOptions
 from moda.upgrade import Mount
 
 __all__ = ["Plan", "Server", "ServerOptions"]
@@ -110,6 +112,8 @@ class Plan:
     ``connections`` (open WebSockets) is asked per upgrade. ``close_some(n, code)`` tells up to n
     connections that were not told yet and returns how many. ``start`` returns when background work
     runs; ``flush`` when what was accepted is durable; ``stop`` when background work has ended.
+    ``reload`` reads again what can be changed while it runs, and logs what comes of it.
+    ``certificates`` keeps the certificate in use where TLS is on; made here if None.
     ``on_refusal(reason)`` and ``on_error(reason)`` count. ``notes`` are lines for the start's
     message: (label, text).
     """
@@ -122,6 +126,8 @@ class Plan:
     start: Callable[[], Awaitable[None]] = _nothing
     flush: Callable[[], Awaitable[None]] = _nothing
     stop: Callable[[], Awaitable[None]] = _nothing
+    reload: Callable[[], Awaitable[None]] = _nothing
+    certificates: CertificateKeeper | None = None
     on_refusal: Callable[[str], None] = lambda reason: None
     on_error: Callable[[str], None] = lambda reason: None
     notes: Sequence[tuple[str, str]] = ()
@@ -162,7 +168,10 @@ class Server:
         self.hurry = asyncio.Event()
         options = plan.options
         self._state = _State()
-        self._tls = server_context(options.tls) if options.tls else None
+        self._tls = plan.certificates
+        if self._tls is None and options.tls is not None:
+            self._tls = CertificateKeeper(options.tls)
+        self._looking: asyncio.Task[None] | None = None
         trusted = [str(network) for network in options.door.trusted.networks]
         self._config = Config(
             build_face(replace(plan.face, draining=lambda: self.draining)),
@@ -241,6 +250,9 @@ class Server:
                 "moda check says who has the port"
             ) from None
         self.port = int(self._servers[0].sockets[0].getsockname()[1])
+        if self._tls is not None:
+            self._tls.on_new = self._use
+            self._looking = asyncio.get_running_loop().create_task(self._tls.run())
         settle_memory()
 
     async def _listen(self) -> list[asyncio.Server | TlsListener]:
@@ -278,7 +290,27 @@ class Server:
                 lambda: Front(self.door), sock=listener, backlog=BACKLOG
             )
         listener.listen(BACKLOG)
-        return TlsListener(listener, self._tls, self.door)
+        return TlsListener(listener, self._tls.context, self.door)
+
+    def _use(self, context: ssl.SSLContext) -> None:
+        for server in self._servers:
+            if isinstance(server, TlsListener):
+                server.use(context)
+
+    async def reload(self) -> None:
+        """Reads the certificate and what the plan can reload again. Raises nothing: what is wrong is
+        logged, and what was in use stays.
+        """
+        if self.draining:
+            return
+        _log.info("reload.started")
+        if self._tls is not None:
+            self._tls.reload()
+        try:
+            await self.plan.reload()
+        except Exception:
+            _log.exception("reload.failed")
+        _log.info("reload.complete")
 
     @property
     def url(self) -> str:
@@ -328,6 +360,8 @@ class Server:
         options = self.plan.options.drain
         end = time.monotonic() + options.deadline
         self.draining = True
+        if self._looking is not None:
+            self._looking.cancel()
         for server in self._servers:
             server.close()
         self.door.close()

@@ -102,6 +102,10 @@ class TlsListener:
         """Connections whose handshake is under way."""
         return len(self._shaking)
 
+    def use(self, context: ssl.SSLContext) -> None:
+        """Has handshakes from now on made with another certificate; others keep theirs."""
+        self._context = context
+
     def close(self) -> None:
         """Accepts nobody any more; handshakes under way end."""
         if self._listener.fileno() >= 0:
