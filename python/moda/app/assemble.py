@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+import structlog
 from prometheus_client.registry import Collector
 
 import moda
 from moda import asyncapi, market, telemetry
 from moda.app.gateway import Gateway
 from moda.app.settings import Settings, host_of
+from moda.errors import ConfigurationError
 from moda.hub import Hub
+from moda.serve.certificate import CertificateKeeper
 from moda.serve.counts import CapabilityCounts, DoorCounts
 from moda.serve.face import Face
+from moda.serve.logs import lines_dropped
 from moda.serve.metrics import Exporter, HttpLatency, HubStats, gateway_counters
 from moda.serve.server import Plan
+from moda.serve.watchdog import LoopWatch
 from moda.telemetry import LoopLag
 from moda.wire.phoenix import MountOptions
+from moda.wire.working import working
 
 __all__ = ["CONSOLE", "assemble"]
 
 CONSOLE = Path(moda.__file__).with_name("console")
 """Where the built console lies in an installation."""
+
+
+log = structlog.get_logger("moda.gateway")
+
+
+class ServedDocument:
+    """The pages of the document a gateway obeys now."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._site = asyncapi.Site(gateway.document)
+
+    @property
+    def paths(self) -> Sequence[str]:
+        return self._site.paths
+
+    def answer(self, path: str, query: str, if_none_match: str) -> asyncapi.Answer | None:
+        return self._site.answer(path, query, if_none_match)
+
+    async def reload(self) -> None:
+        """Has the gateway read its document again; logs what came of it."""
+        try:
+            if await self._gateway.reload():
+                self._site = asyncapi.Site(self._gateway.document)
+                log.info("asyncapi.reload.complete", channels=len(self._gateway.document.channels))
+        except ConfigurationError as error:
+            log.error("asyncapi.reload.failed", problem=str(error))
 
 
 def assemble(gateway: Gateway, settings: Settings) -> Plan:
@@ -50,7 +84,35 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         interval_ms=settings.telemetry_interval_ms,
     )
     latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
-    collectors: list[Collector] = [counts]
+    collectors: list[Collector] = [
+        counts,
+        CapabilityCounts(
+            "moda_log",
+            lambda: {"lines_dropped": lines_dropped()},
+            gauges=frozenset(),
+            labels={"lines_dropped": "reason"},
+        ),
+    ]
+    options = settings.server_options()
+    certificates = None
+    if options.tls is not None:
+        certificates = keeper = CertificateKeeper(options.tls)
+        collectors.append(
+            CapabilityCounts(
+                "moda_tls",
+                lambda: {"certificate_expires_seconds": keeper.ends},
+                gauges=frozenset({"certificate_expires_seconds"}),
+                labels={},
+            )
+        )
+    if settings.loop_blocked_ms:
+        watch = LoopWatch(settings.loop_blocked_ms / 1000, working)
+        gateway.background("loop.watch", watch.run)
+        collectors.append(
+            CapabilityCounts(
+                "moda_loop", lambda: {"blocked": watch.blocked}, gauges=frozenset(), labels={}
+            )
+        )
 
     def stats() -> HubStats:
         return cast(HubStats, gateway.hub.stats())
@@ -84,18 +146,19 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         for collector in collectors:
             exporter.registry.register(collector)
     mounts = gateway.build()
+    served = ServedDocument(gateway)
     face = Face(
         moda.__version__,
         gateway.health,
         exporter=exporter,
         latency=latency,
         console=CONSOLE if settings.console else None,
-        sites=(asyncapi.Site(gateway.document),),
+        sites=(served,),
         mounted=gateway.asgi,
         hosts=settings.public_hosts(),
     )
     return Plan(
-        settings.server_options(),
+        options,
         face,
         mounts,
         connections=gateway.hub.connections,
@@ -103,6 +166,8 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         start=gateway.start,
         flush=gateway.drained,
         stop=gateway.stop,
+        reload=served.reload,
+        certificates=certificates,
         on_refusal=counts.refused,
         on_error=counts.unparsed,
         notes=notes,

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from moda.app.gateway import Gateway
     from moda.app.settings import Settings
     from moda.serve.preflight import Finding
+    from moda.serve.server import Plan
 
 __all__ = ["load_gateway", "main"]
 
@@ -37,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except ConfigurationError as error:
+        _say_what_was_logged()
         with contextlib.suppress(OSError):
             print("moda: cannot start", file=sys.stderr)
             for line in str(error).splitlines():
@@ -54,6 +57,13 @@ def _open_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # for the process's life
+
+
+def _say_what_was_logged() -> None:
+    """Before what is printed beside the log: a thread writes that one, and only to what is read."""
+    logs = sys.modules.get("moda.serve.logs")
+    if logs is not None:
+        logs.flush_logs()
 
 
 def _give_up_stderr() -> None:
@@ -84,18 +94,18 @@ def _parser(with_settings: bool) -> argparse.ArgumentParser:
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    serve.add_argument(
-        "target",
-        nargs="?",
-        metavar="module:gateway",
-        help="an application's Gateway; none: the built-in channels",
-    )
     serve.set_defaults(command=_serve)
     check = commands.add_parser(
         "check", help="look for what would keep it from running, and say how to fix it"
     )
     check.set_defaults(command=_check)
     for command in (serve, check):
+        command.add_argument(
+            "target",
+            nargs="?",
+            metavar="module:gateway",
+            help="an application's Gateway; none: the built-in channels",
+        )
         command.add_argument("--host", help="address to listen on (HOST)")
         command.add_argument("--port", help="port to listen on (PORT)")
         command.add_argument("--config", metavar="FILE", help="settings in TOML (MODA_CONFIG)")
@@ -119,11 +129,17 @@ def _version(_: argparse.Namespace) -> int:
     return 0
 
 
-def _check(_: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace) -> int:
+    """All that ``serve`` does up to the start of background work, the mounted application and the
+    port. Nothing is connected to.
+    """
     from moda.app.settings import load_settings, unknown_variables
+    from moda.serve.logs import configure_logs
 
     settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format, buffer=settings.log_buffer)
     findings = findings_of(settings)
+    findings.append(_check_gateway(options.target, settings, findings))
     for finding in findings:
         print(f"{MARKS[finding.level]}  {finding.name}: {finding.message}")
         if finding.fix:
@@ -131,6 +147,31 @@ def _check(_: argparse.Namespace) -> int:
     for sentence in unknown_variables():
         print(f"{MARKS['warning']}  settings: {sentence}")
     return 1 if any(finding.level == "fatal" for finding in findings) else 0
+
+
+def _check_gateway(target: str | None, settings: Settings, found: Sequence[Finding]) -> Finding:
+    """Whether the application and everything declared fit together: it is built as it would be to
+    serve.
+    """
+    from moda.serve.preflight import Finding
+    from moda.serve.server import Server
+
+    name = target or "the built-in channels"
+    if any(
+        one.level == "fatal" and one.name in ("asyncapi", "tls", "descriptors") for one in found
+    ):
+        return Finding("gateway", "warning", f"{name}: not built, for what is wrong above")
+    try:
+        plan = planned(target, settings)
+        Server(plan)
+    except ConfigurationError as error:
+        return Finding("gateway", "fatal", f"{name}: {error}", "moda serve would refuse it as well")
+    except Exception as error:
+        # The application's own, while it is imported: serve shows all of it, and so does this.
+        traceback.print_exc()
+        return Finding("gateway", "fatal", f"{name}: {type(error).__name__} while it was imported")
+    sockets = ", ".join(mount.path for mount in plan.mounts)
+    return Finding("gateway", "ok", f"{name} can be served on {sockets}")
 
 
 def findings_of(settings: Settings) -> list[Finding]:
@@ -214,7 +255,7 @@ def _serve(options: argparse.Namespace) -> int:
     from moda.serve.logs import configure_logs
 
     settings = load_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, buffer=settings.log_buffer)
     log = structlog.get_logger("moda.start")
     for sentence in unknown_variables():
         log.warning("setting.unknown", problem=sentence)
@@ -228,17 +269,27 @@ def _serve(options: argparse.Namespace) -> int:
             "\n".join(f"{one.name}: {one.message}; fix: {one.fix}" for one in fatal)
         )
 
-    from moda.app.assemble import assemble
+    import moda.app.assemble  # with all it imports: their loggers are pinned below
     from moda.serve.guests import guard_streams, pin_loggers
     from moda.serve.logs import install_hooks
-    from moda.serve.process import run
+    from moda.serve.process import run, wait_for_the_start
 
     install_hooks()
     # Before the application is imported: it may configure logging.
     pin_loggers()
     guard_streams()
+    wait_for_the_start()
+    return run(planned(options.target, settings))
 
-    return run(assemble(load_gateway(options.target, settings), settings))
+
+def planned(target: str | None, settings: Settings) -> Plan:
+    """What the server is to run: application, document and settings, put together and checked.
+
+    ConfigurationError for what does not fit. ``serve`` runs it, ``check`` throws it away.
+    """
+    from moda.app.assemble import assemble
+
+    return assemble(load_gateway(target, settings), settings)
 
 
 def load_gateway(target: str | None, settings: Settings) -> Gateway:

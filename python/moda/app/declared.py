@@ -19,10 +19,11 @@ from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
 from moda.hub import RESERVED
 from moda.message import Delivery, History, Raw, Reply
-from moda.wire.phoenix import MountOptions
+from moda.wire.phoenix import Mount, MountOptions, Route
 
 __all__ = [
     "Declared",
+    "Laid",
     "checker",
     "declared_channel",
     "key_finder",
@@ -63,6 +64,18 @@ class Declared:
         """The name of what serves it, for a sentence."""
         kind = self.serves if isinstance(self.serves, type) else type(self.serves)
         return kind.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """One declaration, checked: its route, what the engine is told of it, the mounts it is reached on.
+
+    ``engine`` is (stream, delivery, history size, its ttl in ms, intercepted events).
+    """
+
+    route: Route
+    engine: tuple[bool, Delivery, int, int, tuple[str, ...]]
+    reached: tuple[Mount, ...]
 
 
 def declared_channel(

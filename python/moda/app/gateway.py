@@ -20,6 +20,7 @@ import structlog
 from moda import asyncapi as documents
 from moda.app.declared import (
     Declared,
+    Laid,
     checker,
     declared_channel,
     key_finder,
@@ -82,7 +83,8 @@ class Gateway:
         self._routes: list[Route] = []
         self._document: documents.Document | None = None
         self._own: frozenset[str] = frozenset()
-        self._seen: dict[tuple[str, str], Declared] = {}
+        self._laid: list[Laid] = []
+        self._numbers: dict[tuple[Any, ...], int] = {}
         self._servers: Sequence[documents.Server] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -315,28 +317,61 @@ class Gateway:
                 idle_ms=int(options.idle_seconds * 1000),
             )
             mounts[path] = Mount(self.hub, options, number)
-        for declared in [*self._declared, *self._from_document(registry)]:
-            self._add_route(declared, mounts, registry)
+        self._laid = self._lay(registry, self._own, mounts)
+        self._expose(self._laid)
         self.hub.key_of = key_finder(registry)
         self._mounts = list(mounts.values())
         return self._mounts
+
+    async def reload(self) -> bool:
+        """Reads the AsyncAPI document again and obeys it from now on; False if it is the same.
+
+        Joins and messages of channels joined from now on meet the new rules: channels, payload
+        schemas, limits, handlers. Who is joined keeps the rules of that join, and a topic somebody is
+        on keeps its delivery and history. Python modules are not loaded again. ConfigurationError if
+        the document cannot be used; nothing has changed then.
+        """
+        if self._mounts is None or self._asyncapi is None or isinstance(self._asyncapi, bytes):
+            return False
+        # Megabytes of YAML and hundreds of schemas: the loop serves meanwhile.
+        document, own, registry = await asyncio.to_thread(self._read_again)
+        if document.root == self.document.root:
+            return False
+        mounts = {mount.options.path: mount for mount in self._mounts}
+        laid = self._lay(registry, own, mounts)
+        try:
+            self._expose(laid)
+        except ConfigurationError:
+            self._expose(self._laid)
+            raise
+        self._laid, self._document, self._own = laid, document, own
+        self.hub.key_of = key_finder(registry)
+        _warn(document)
+        return True
+
+    def _read_again(self) -> tuple[documents.Document, frozenset[str], documents.Registry]:
+        document, own = self._read()
+        return document, own, documents.Registry(document)
 
     @property
     def document(self) -> documents.Document:
         """The AsyncAPI document the gateway obeys: moda's own merged with the application's."""
         if self._document is None:
-            own = documents.own(
-                self._servers,
-                without=() if self.builtins else OWN_ADDRESSES,
-                interval_ms=self._interval_ms,
-            )
-            self._document = own
-            self._own = frozenset(channel.address.template for channel in own.channels)
-            if self._asyncapi is not None:
-                self._document = documents.merge(own, documents.load(self._asyncapi))
-            for warning in self._document.warnings:
-                log.warning("asyncapi.corrected", warning=warning)
+            self._document, self._own = self._read()
+            _warn(self._document)
         return self._document
+
+    def _read(self) -> tuple[documents.Document, frozenset[str]]:
+        """The document as its file says now, and the addresses of moda's own part."""
+        own = documents.own(
+            self._servers,
+            without=() if self.builtins else OWN_ADDRESSES,
+            interval_ms=self._interval_ms,
+        )
+        addresses = frozenset(channel.address.template for channel in own.channels)
+        if self._asyncapi is None:
+            return own, addresses
+        return documents.merge(own, documents.load(self._asyncapi)), addresses
 
     async def start(self) -> None:
         """Binds to the running loop and starts the background work."""
@@ -383,7 +418,49 @@ class Gateway:
                 f"{call} comes too late: the gateway has been built, and would ignore it"
             )
 
-    def _from_document(self, registry: documents.Registry) -> list[Declared]:
+    def _lay(
+        self, registry: documents.Registry, own: frozenset[str], mounts: Mapping[str, Mount]
+    ) -> list[Laid]:
+        """All routes of a document and of code, checked; the engine knows nothing of them yet."""
+        seen: dict[tuple[str, str], Declared] = {}
+        return [
+            self._laid_route(declared, mounts, registry, seen)
+            for declared in [*self._declared, *self._from_document(registry, own)]
+        ]
+
+    def _expose(self, laid: Sequence[Laid]) -> None:
+        """Makes these routes the ones that joins find, in place of those before."""
+        core = self.hub.core
+        numbers = []
+        for one in laid:
+            known = (one.route.pattern, one.engine, tuple(mount.number for mount in one.reached))
+            number = self._numbers.get(known)
+            if number is None:
+                stream, delivery, size, ttl_ms, intercept = one.engine
+                try:
+                    number = core.route(
+                        stream=stream,
+                        delivery=delivery,
+                        history_size=size,
+                        history_ttl_ms=ttl_ms,
+                        intercept=list(intercept),
+                    )
+                except (ValueError, OverflowError, TypeError) as error:
+                    raise ConfigurationError(f"channel({one.route.pattern!r}): {error}") from None
+                self._numbers[known] = number
+                self._routes.append(one.route)
+            numbers.append(number)
+        for mount in self._mounts or ():
+            core.withdraw(mount.number)
+        for one, number in zip(laid, numbers, strict=True):
+            self._routes[number] = one.route
+            for mount in one.reached:
+                try:
+                    core.expose(mount.number, one.route.pattern, number)
+                except ValueError as error:
+                    raise ConfigurationError(str(error)) from None
+
+    def _from_document(self, registry: documents.Registry, own: frozenset[str]) -> list[Declared]:
         """What the application's document declares and no code has registered.
 
         moda's own channels are not among them: who serves those is wired in code, or nobody.
@@ -394,15 +471,16 @@ class Gateway:
         return [
             Declared(route.address, served_by_document(route))
             for route in registry.routes
-            if id(route) not in known and route.address not in self._own
+            if id(route) not in known and route.address not in own
         ]
 
-    def _add_route(
+    def _laid_route(
         self,
         declared: Declared,
         mounts: Mapping[str, Mount],
         registry: documents.Registry,
-    ) -> None:
+        seen: dict[tuple[str, str], Declared],
+    ) -> Laid:
         try:
             found = registry.declared(declared.pattern)
         except documents.DocumentError as error:
@@ -418,16 +496,6 @@ class Gateway:
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
-        try:
-            number = self.hub.core.route(
-                stream=stream,
-                delivery=delivery,
-                history_size=0 if history is None else history.size,
-                history_ttl_ms=0 if history is None else int(history.ttl * 1000),
-                intercept=list(intercept),
-            )
-        except (ValueError, OverflowError, TypeError) as error:
-            raise ConfigurationError(f"channel({declared.pattern!r}): {error}") from None
         unknown = [path for path in declared.sockets or () if path not in mounts]
         if unknown:
             raise ConfigurationError(
@@ -442,25 +510,27 @@ class Gateway:
         options = [mount.options for mount in reached.values()]
         for warning in unkept(declared.pattern, policy, options):
             log.warning("policy.not_kept", warning=warning)
-        for path, mount in reached.items():
-            other = self._seen.setdefault((declared.shape, path), declared)
+        for path in reached:
+            other = seen.setdefault((declared.shape, path), declared)
             if other is not declared:
                 raise twice(declared, other, path)
-            try:
-                self.hub.core.expose(mount.number, declared.pattern, number)
-            except ValueError as error:
-                raise ConfigurationError(str(error)) from None
-        self._routes.append(
-            Route(
-                declared.pattern,
-                serves,
-                declared.max_subscribers or policy.max_subscribers,
-                checker(found),
-                None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
-                policy.access == "token",
-                found,
-            )
+        route = Route(
+            declared.pattern,
+            serves,
+            declared.max_subscribers or policy.max_subscribers,
+            checker(found),
+            None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
+            policy.access == "token",
+            found,
         )
+        size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
+        engine = (stream, delivery, size, ttl_ms, tuple(intercept))
+        return Laid(route, engine, tuple(reached.values()))
+
+
+def _warn(document: documents.Document) -> None:
+    for warning in document.warnings:
+        log.warning("asyncapi.corrected", warning=warning)
 
 
 def _probe(name: str, probe: Callable[[], ServiceStatus]) -> ServiceStatus:

@@ -75,6 +75,8 @@ class Settings:
     asyncapi: Path | None
     log_level: str
     log_format: Literal["auto", "json", "text"]
+    log_buffer: int
+    loop_blocked_ms: int
     metrics_enabled: bool
     database_url: str = field(repr=False)
     database_pool_size: int
@@ -210,6 +212,10 @@ def _disagreements(values: Mapping[str, Any]) -> list[str]:
             f"MODA_DRAIN_WINDOW: got {values['drain_window']:g}, takes at most "
             f"MODA_DRAIN_DEADLINE ({values['drain_deadline']:g})"
         )
+    try:
+        OriginRule.parse(values["origins"])
+    except ConfigurationError as error:
+        found.append(f"MODA_ORIGINS: {error}")
     if values["socket_auth"] == "required" and not values["socket_tokens"]:
         found.append(
             "MODA_SOCKET_AUTH: got required, takes it only with MODA_SOCKET_TOKENS, "

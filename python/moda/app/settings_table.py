@@ -166,6 +166,11 @@ _OPERATION = (
          "Least level that is logged."),
     Spec("log_format", "MODA_LOG_FORMAT", choice("auto", "json", "text"), "auto",
          "`auto`: text at a terminal, else one JSON object per line."),
+    Spec("log_buffer", "MODA_LOG_BUFFER", size(65_536, 1 << 30), 1 << 20,
+         "Bytes of log lines that wait for whoever reads them; past it lines are left out and "
+         "counted."),
+    Spec("loop_blocked_ms", "MODA_LOOP_BLOCKED_MS", integer(0, 60_000, "milliseconds"), 250,
+         "How long code may hold the loop before a line names it; 0 does not look."),
     Spec("metrics_enabled", "METRICS_ENABLED", flag(), True, "Serves `/metrics`."),
 )  # fmt: skip
 

@@ -122,10 +122,9 @@ def flush_logs(seconds: float = LAST_LINES) -> bool:
 
 def lines_dropped() -> dict[str, float]:
     """Lines that were not written, by reason: ``unread``, ``failed``, ``repeated``."""
-    ours = _ours()
-    unread, failed = (
-        (ours.writer.dropped, ours.writer.failed + ours.unformatted) if ours else (0, 0)
-    )
+    unread, failed = 0, 0
+    if _ours is not None:
+        unread, failed = _ours.writer.dropped, _ours.writer.failed + _ours.unformatted
     return {"unread": unread, "failed": failed, "repeated": repeats.untold}
 
 
