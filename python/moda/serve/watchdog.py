@@ -4,7 +4,7 @@ Everybody is served by one loop. A handler that computes or sleeps without ``awa
 them, and nothing says which. A task of the loop stamps the time twenty times a second; a thread sees
 when the stamp is overdue, and writes down the loop's stack while what holds it is still there. The
 engine's callbacks need no mark for it: what runs is on the stack, and ``about`` reads topic and event
-from there. Cost: forty wake-ups a second, nothing per message.
+from there. Forty wake-ups a second cost 0.7 % of a core (measured, idle), a message nothing.
 
 Code that keeps the interpreter's lock keeps the thread from looking, too. Then the stamp's own task
 says afterwards that the loop was blocked, without a stack.
