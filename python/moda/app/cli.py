@@ -269,7 +269,7 @@ def _serve(options: argparse.Namespace) -> int:
             "\n".join(f"{one.name}: {one.message}; fix: {one.fix}" for one in fatal)
         )
 
-    import moda.app.assemble  # with all it imports: their loggers are pinned below
+    import moda.app.assemble  # noqa: F401  # with all it imports: their loggers are pinned below
     from moda.serve.guests import guard_streams, pin_loggers
     from moda.serve.logs import install_hooks
     from moda.serve.process import run, wait_for_the_start
