@@ -9,7 +9,13 @@ A caller catches by branch, a peer is told by number. The tree:
     ├── Refuse                  a connect hook refuses a connection; becomes an HTTP status before the upgrade
     ├── ReplyError              a reply cannot be sent: the message had no ref, or none is being handled
     ├── NotJoinedError          a channel pushes, replies or stops before its join is decided
-    └── ReturnError             a handler returned something that is not a legal outcome
+    ├── ReturnError             a handler returned something that is not a legal outcome
+    ├── StoreError              the database did not take a write or did not answer a read
+    │   ├── Unavailable         it is away, locked or slow; nothing was written, try again in retry_after seconds
+    │   │   ├── NoSpace         its disk is full
+    │   │   └── OutcomeUnknown  it went away during a commit and this process ends before it came back
+    │   └── Busy                writes wait in memory up to their bound; try again in retry_after seconds
+    └── KeyReused               an idempotency key came back with another request
 
 Close codes are a retry policy in ranges (RFC 6455 section 7.4; phoenix.js reconnects on
 every code it did not cause itself): 1001 disconnected by the application, 1002 protocol violation
@@ -75,3 +81,40 @@ class NotJoinedError(ModaError):
 
 class ReturnError(ModaError):
     """A handler returned a value that is no legal outcome; the message lists every legal one."""
+
+
+class StoreError(ModaError):
+    """The database did not take a write or did not answer a read; ``retry_after`` in seconds."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Unavailable(StoreError):
+    """The database is away, locked or too slow. What was asked has not happened and will not.
+
+    Over HTTP 503 with ``Retry-After``, elsewhere the error ``unavailable``.
+    """
+
+
+class NoSpace(Unavailable):
+    """The disk of the database is full: reads go on, writes come back when there is room."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection broke while a commit was answered, and the process ends before it can ask.
+
+    The one Unavailable after which the write may have happened: a retry needs its idempotency key.
+    """
+
+
+class Busy(StoreError):
+    """As much waits to be written as may; nothing was queued. The caller slows down, or refuses in turn."""
+
+
+class KeyReused(ModaError):
+    """An idempotency key was used before for a request with another digest. Nothing was written.
+
+    Over HTTP 409.
+    """
