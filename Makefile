@@ -29,6 +29,7 @@ test-rust: $(STAMPS)/rust-ready
 
 test-python: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/console $(STAMPS)/node-tests
 	@tools/need openssl openssl
+	@tools/need initdb postgresql
 	$(PY) -m pytest -q --ignore=tests/e2e
 
 test-web: $(STAMPS)/web
