@@ -107,7 +107,8 @@ class DatabaseStore(ABC):
             await self._open()
         except StoreError as error:
             self._lost(error)
-        except ConfigurationError:
+        except BaseException:
+            self._closing = True
             await self._shut()
             raise
         else:
@@ -116,6 +117,8 @@ class DatabaseStore(ABC):
 
     async def close(self) -> None:
         """As :meth:`moda.ports.Store.close`."""
+        if self._closing:
+            return
         self._closing = True
         self._change.set()
         if self._recovery is not None:

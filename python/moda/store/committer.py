@@ -28,7 +28,7 @@ from moda.errors import Busy, StoreError, Unavailable
 from moda.ports import Writes
 from moda.store.counts import StoreCounts
 
-__all__ = ["Bounds", "Commit", "GroupCommitter", "Share"]
+__all__ = ["Bounds", "Commit", "GroupCommitter", "Share", "answered"]
 
 log = structlog.get_logger("moda.store")
 
@@ -86,7 +86,8 @@ class GroupCommitter:
         self._counts = counts
         self._queue: deque[_Entry] = deque()
         self._bytes = 0
-        self._arrival: asyncio.Future[None] | None = None
+        self._waker: asyncio.Future[None] | None = None
+        self._idle = False
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -118,8 +119,8 @@ class GroupCommitter:
         self._bytes += size
         if self._task is None:
             self._task = loop.create_task(self._run(), name="store.committer")
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        if self._idle or self._full():
+            self._wake()
         return future
 
     def fail_waiting(self, error: StoreError) -> None:
@@ -130,26 +131,35 @@ class GroupCommitter:
     async def close(self) -> None:
         """Commits what was taken; nothing is taken any more."""
         self._closed = True
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
+        self._wake()
         if self._task is not None:
             await self._task
             self._task = None
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             if not self._queue:
                 if self._closed:
                     return
-                self._arrival = loop.create_future()
-                await self._arrival
-                self._arrival = None
+                self._idle = True
+                await self._woken()
+                self._idle = False
                 continue
             if self._bounds.window and not self._full() and not self._closed:
-                await asyncio.sleep(self._bounds.window)
+                timer = asyncio.get_running_loop().call_later(self._bounds.window, self._wake)
+                await self._woken()
+                timer.cancel()
             if group := self._take():
                 await self._write(group)
+
+    async def _woken(self) -> None:
+        self._waker = asyncio.get_running_loop().create_future()
+        await self._waker
+        self._waker = None
+
+    def _wake(self) -> None:
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)
 
     def _full(self) -> bool:
         bounds = self._bounds
@@ -201,10 +211,7 @@ class GroupCommitter:
         for entry in group:
             shares.setdefault(id(entry.writes), (entry.writes, []))[1].append(entry.item)
         results = await self._commit(list(shares.values()))
-        by_user = {
-            key: iter(_one_each(share, answers))
-            for (key, share), answers in zip(shares.items(), results, strict=True)
-        }
+        by_user = {key: iter(answers) for key, answers in zip(shares, results, strict=True)}
         return [next(by_user[id(entry.writes)]) for entry in group]
 
     def _fail(self, entries: Sequence[_Entry] | deque[_Entry], error: Exception) -> None:
@@ -216,7 +223,10 @@ class GroupCommitter:
                 entry.future.set_exception(own)
 
 
-def _one_each(share: Share, answers: Sequence[Any]) -> Sequence[Any]:
+def answered(share: Share, answers: Sequence[Any]) -> Sequence[Any]:
+    """The answers of a user, if they are one each. An adapter asks before it commits: RuntimeError
+    rolls back, for nobody could tell which of the items was written.
+    """
     writes, items = share
     if len(answers) != len(items):
         raise RuntimeError(f"{writes.name} returned {len(answers)} results for {len(items)} items")

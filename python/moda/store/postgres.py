@@ -32,7 +32,7 @@ from moda.errors import (
 )
 from moda.ports import Query
 from moda.store.base import DatabaseStore, StoreOptions
-from moda.store.committer import Share
+from moda.store.committer import Share, answered
 from moda.store.schema import pending
 
 __all__ = ["PostgresStore"]
@@ -135,8 +135,9 @@ class PostgresStore(DatabaseStore):
                 f"BEGIN; UPDATE moda_writers SET seq = {seq}, time = now() "  # noqa: S608
                 f"WHERE id = '\\x{self._id.hex()}'"
             )
-            for writes, items in shares:
-                results.append(await writes.postgres(connection, items))
+            results = [
+                answered(share, await share[0].postgres(connection, share[1])) for share in shares
+            ]
             sent = True
             await connection.execute("COMMIT")
         except BaseException as error:

@@ -27,7 +27,7 @@ from urllib.parse import quote
 from moda.errors import Busy, ConfigurationError, NoSpace, StoreError, Unavailable
 from moda.ports import Query
 from moda.store.base import DatabaseStore, StoreOptions
-from moda.store.committer import Share
+from moda.store.committer import Share, answered
 from moda.store.schema import pending
 
 __all__ = ["SqliteStore", "path_of"]
@@ -120,7 +120,9 @@ class SqliteStore(DatabaseStore):
         try:
             return _transaction(
                 connection,
-                lambda: [writes.sqlite(connection, items) for writes, items in shares],
+                lambda: [
+                    answered(share, share[0].sqlite(connection, share[1])) for share in shares
+                ],
             )
         except sqlite3.Error as error:
             fault = fault_of(error)
