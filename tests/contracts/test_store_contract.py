@@ -22,7 +22,6 @@ from moda.errors import Busy, ConfigurationError, Unavailable
 from moda.ports import Migration, Schema
 from moda.store.committer import Bounds
 
-
 on_disk = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
 """For what outlives a store."""
 
