@@ -62,6 +62,10 @@ _AWAY = (
 """Errors that say something of the server or the way to it. A standby that was not promoted yet
 refuses writes as read-only."""
 
+_UNANSWERED = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+"""Errors that leave a COMMIT open, although they are kin of what a server says: the driver raises the
+first when a connection ends, and a server that is being stopped says the second at any moment."""
+
 _CONFLICT = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
@@ -146,9 +150,8 @@ class PostgresStore(DatabaseStore):
                 # The server refused a statement, or a user failed: rolled back, and known to be.
                 await self._roll_back(connection)
                 raise
-            if isinstance(fault, NoSpace) or isinstance(error, asyncpg.PostgresError):
-                # The server answered; only one that is being stopped answers and may have committed.
-                sent = sent and isinstance(error, asyncpg.OperatorInterventionError)
+            if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _UNANSWERED):
+                sent = False  # the server refused the COMMIT, so it is known not to be done
             connection.terminate()
             self._lost(fault)
             if not sent:
@@ -303,8 +306,8 @@ class PostgresStore(DatabaseStore):
             self._reads -= 1
 
     async def _ask(self, read: Callable[[asyncpg.Connection[Any]], Awaitable[ResultT]]) -> ResultT:
-        """Runs a read. A pooled connection may have died while it lay idle, so the first that is
-        found dead is replaced; reading twice changes nothing.
+        """Runs a read. Pooled connections may have died while they lay idle: when one is found
+        dead all are replaced, and the read is made again, which changes nothing.
         """
         pool = self._pool
         assert pool is not None
@@ -312,13 +315,19 @@ class PostgresStore(DatabaseStore):
             connection: Any = None
             try:
                 async with pool.acquire(timeout=self.options.connect_timeout) as connection:
-                    return await read(connection)
+                    try:
+                        return await read(connection)
+                    except BaseException as error:
+                        if fault_of(error, connection) is not None:
+                            connection.terminate()  # not to be handed out again
+                        raise
             except Exception as error:
                 fault = fault_of(error, connection)
                 if fault is None:
                     raise
                 if attempt == 2 or isinstance(error, TimeoutError):
                     raise fault from error
+                await pool.expire_connections()
         raise AssertionError("the second attempt returns or raises")
 
 
