@@ -48,8 +48,9 @@ def free_port() -> int:
 class PostgresServer:
     """One server. ``url(name)`` is the DATABASE_URL of a database on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self._options = options or ("-c", "fsync=off")
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._as: dict[str, Any] = {}
@@ -77,7 +78,8 @@ class PostgresServer:
             self._process = subprocess.Popen(
                 [binaries() / "postgres", "-D", self.folder / "data", "-p", str(self.port),
                  "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-                 "-c", "max_connections=60", "-c", "shared_buffers=32MB", "-c", "fsync=off"],
+                 "-c", "max_connections=60", "-c", "shared_buffers=32MB",
+                 *self._options],
                 stdout=log, stderr=subprocess.STDOUT, cwd="/", env={"PATH": "/usr/bin:/bin"},
                 **self._as,
             )  # fmt: skip
@@ -106,12 +108,12 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A server for the time of a ``with``."""
+def running_postgres(*options: str) -> Iterator[PostgresServer]:
+    """A server for the time of a ``with``; ``options`` of its command line in place of no fsync."""
     # Not below pytest's folders: those are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="moda-postgres-"))
     try:
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, *options)
         server.make()
         server.start()
         try:

@@ -344,8 +344,9 @@ class Log(Protocol):
         """The records that follow offset ``after`` (0: from the beginning), oldest first.
 
         At most ``count`` records of at most ``bytes`` of data together, but one record at least
-        where one follows, or a reader would stand still before a large one. None for a topic that
-        never had a record. What is appended later is not seen.
+        where one follows, or a reader would stand still before a large one. A page may be shorter
+        than its bounds; only an empty one says that nothing follows. None for a topic that never
+        had a record. What is appended later is not seen.
         """
         ...
 

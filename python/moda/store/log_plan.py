@@ -43,6 +43,7 @@ __all__ = [
     "empty_page",
     "encoded",
     "end_of",
+    "enough",
     "new_epoch",
     "next_expiry",
     "page_of",
@@ -311,6 +312,13 @@ def next_expiry(topic: Topic, oldest: Chunk | None) -> int | None:
 def end_of(prefix: bytes) -> bytes:
     """The first bytes that sort behind everything with this prefix; UTF-8 has no byte 0xff."""
     return prefix[:-1] + bytes((prefix[-1] + 1,)) if prefix else b"\xff"
+
+
+def enough(size: int) -> int:
+    """Bytes of data after which a page takes no further chunk. A large page ends with a chunk once it
+    is half full: to fill it, a chunk would be fetched, cut, and fetched again for the next page.
+    """
+    return min(size, max(CHUNK_BYTES // 2, size // 2))
 
 
 def data_of(sizes: bytes) -> int:

@@ -21,6 +21,7 @@ from moda.store.log_plan import (
     decoded,
     empty_page,
     end_of,
+    enough,
     new_epoch,
     next_expiry,
     page_of,
@@ -59,23 +60,28 @@ READ = """
         c.data AS c_data
     FROM (SELECT *, greatest(first, $2::bigint + 1) AS start FROM log_topics WHERE topic = $1) AS t
     LEFT JOIN LATERAL (
+        SELECT first, length(data) AS size,
+            CASE WHEN first < t.start THEN length(data) ELSE 0 END AS skipped
+        FROM log_chunks WHERE topic = t.id AND first <= t.start ORDER BY first DESC LIMIT 1
+    ) AS b ON t.start < t.next
+    LEFT JOIN LATERAL (
         SELECT s.first, s.count, s.time, s.sizes, s.data FROM (
             SELECT r.*, sum(length(r.data)) OVER (ORDER BY r.first) - length(r.data) AS held
             FROM (
                 SELECT first, count, time, sizes, data FROM log_chunks
-                WHERE topic = t.id AND first < t.start + $3::bigint AND first >= (
-                    SELECT max(first) FROM log_chunks WHERE topic = t.id AND first <= t.start)
-                ORDER BY first LIMIT 1024
+                WHERE topic = t.id AND first >= b.first AND first < t.start + $3::bigint
+                ORDER BY first LIMIT least(1024, 2 + 2 * $4::bigint / greatest(b.size, 64))
             ) AS r
         ) AS s
-        WHERE t.start < t.next AND s.held < $4::bigint + 262144
+        WHERE s.held < b.skipped + $5::bigint
     ) AS c ON true
     ORDER BY c.first
 """
 """One statement, so that the topic and its chunks are of one moment. Offsets are dense, so the first
-offset of a chunk says whether it is within the count; the running sum says it of the bytes, with the
-slack of one chunk for what stands in the first chunk before the page. Data that is not needed is
-neither fetched nor sent."""
+offset of a chunk says whether it is within the count; the running sum says it of the bytes, where
+the first chunk counts for nothing if the page begins inside it. How many chunks are looked at is
+guessed from the first; guessed too low, the page is short, and the next one guesses anew. Data that
+is not needed is neither fetched nor sent."""
 
 
 async def answers(
@@ -263,7 +269,7 @@ async def read(
     connection: asyncpg.Connection[Any], name: bytes, after: int, count: int, size: int
 ) -> Page | None:
     """A page, of at most 1,024 chunks."""
-    rows = await connection.fetch(READ, name, after, count, size)
+    rows = await connection.fetch(READ, name, after, count, size, enough(size))
     if not rows:
         return None
     topic = Topic(*list(rows[0])[:11])

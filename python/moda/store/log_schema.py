@@ -3,8 +3,9 @@
 ``log_topics`` has a row per topic that ever had a record, for ever: it is what keeps offsets from
 being given twice. ``first`` and ``next`` bound what is kept, ``bytes`` is the data between them,
 ``keep_*`` the retention stated last (0: no limit; age in milliseconds), ``expires`` a time before
-which nothing is too old (NULL: never). ``log_keys`` remembers what was answered to an idempotency
-key.
+which nothing is too old (NULL: never). PostgreSQL keeps chunks uncompressed (EXTERNAL): its own
+compression would cost more than the rest of an append. ``log_keys`` remembers what was answered to
+an idempotency key.
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ LOG_SCHEMA = Schema(
                     data BYTEA NOT NULL,
                     PRIMARY KEY (topic, first)
                 );
+                ALTER TABLE log_chunks ALTER COLUMN sizes SET STORAGE EXTERNAL,
+                    ALTER COLUMN data SET STORAGE EXTERNAL;
                 CREATE INDEX log_chunks_time ON log_chunks(topic, time);
                 CREATE TABLE log_keys (
                     key BYTEA PRIMARY KEY,

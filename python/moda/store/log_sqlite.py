@@ -18,6 +18,7 @@ from moda.store.log_plan import (
     decoded,
     empty_page,
     end_of,
+    enough,
     new_epoch,
     next_expiry,
     page_of,
@@ -196,6 +197,7 @@ def read(
         return empty_page(topic)
     chunks: list[Chunk] = []
     records = held = 0
+    stop = enough(size)
     for row in connection.execute(CHUNKS, (topic.id, first)):
         chunk = Chunk._make(row)
         chunks.append(chunk)
@@ -205,6 +207,6 @@ def read(
             held -= data_of(chunk.sizes[: 4 * skipped])
         records += chunk.records
         held += len(chunk.data)
-        if records >= count or held >= size:
+        if records >= count or held >= stop:
             break
     return page_of(topic, chunks, after, count, size)
