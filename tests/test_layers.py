@@ -103,6 +103,13 @@ def test_every_file_imports_only_what_stands_below_it(copy):
             "import moda.app.gateway",
             "moda.serve is not allowed to import moda.app",
         ),
+        ("market/feed.py", "import moda.store", "moda.market is not allowed to import moda.store"),
+        ("ports.py", "import moda.store", "moda.ports is not allowed to import moda.store"),
+        (
+            "store/log_plan.py",
+            "import asyncio",
+            "moda.store.log_plan is not allowed to import asyncio",
+        ),
         ("_core.py", "import moda.errors", "moda._core is not allowed to import moda.errors"),
         ("channel.py", "import asyncio", "moda.channel is not allowed to import asyncio"),
         (
