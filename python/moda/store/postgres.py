@@ -44,6 +44,9 @@ ResultT = TypeVar("ResultT")
 MIGRATION_LOCK = 0x6D6F6461
 """The advisory lock ("moda" in ASCII) that one process migrates under."""
 
+MIGRATION_SECONDS = 3_600.0
+"""For one step: a new index of a large table takes what it takes."""
+
 RETRIES = 3
 """How often a group is tried again that lost against another process's group."""
 
@@ -267,7 +270,7 @@ class PostgresStore(DatabaseStore):
             rows = await connection.fetch("SELECT name, version, digest FROM moda_schema")
             applied = {(row["name"], row["version"]): row["digest"] for row in rows}
             for step in pending(self.schemas, applied, "postgres"):
-                await connection.execute(step.sql)
+                await connection.execute(step.sql, timeout=MIGRATION_SECONDS)
                 await connection.execute(
                     "INSERT INTO moda_schema(name, version, digest) VALUES ($1, $2, $3)",
                     step.name,
