@@ -192,3 +192,32 @@ async def test_two_stores_on_one_file_share_a_topics_offsets(tmp_path):
     assert len({placed.epoch for (placed,) in places}) == 1
     await one_store.close()
     await two_store.close()
+
+
+async def test_the_write_ahead_log_is_moved_into_the_file_while_the_store_is_open(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("moda.store.sqlite.CHECKPOINT_SECONDS", 0.02)
+    store, log = await opened(tmp_path / "moda.db")
+    file = tmp_path / "moda.db"
+    before = file.stat().st_size
+    for n in range(5):
+        await log.append(one(b"%d" % n * 200_000))
+    await until(lambda: file.stat().st_size > before + 900_000)
+    page = await log.read("a", 4, count=1, bytes=1 << 20)
+    assert list(page.records) == [b"4" * 200_000]
+    await store.close()
+    assert not (tmp_path / "moda.db-wal").exists(), "closed, all is in the one file"
+
+
+async def test_a_moved_log_that_fails_is_left_to_the_next_and_hurts_no_write(tmp_path, monkeypatch):
+    monkeypatch.setattr("moda.store.sqlite.CHECKPOINT_SECONDS", 0.01)
+    store, log = await opened(tmp_path / "moda.db", lock_wait=30.0)
+    store._keeper = sqlite3.connect(tmp_path / "moda.db", check_same_thread=False)
+    store._keeper.close()  # whatever it is asked now raises
+    await log.append(one(b"1"))
+    await until(lambda: store._keeper is None)
+    assert (await log.append(one(b"2")))[0].first == 2
+    await until(lambda: store._keeper is not None)
+    assert store.health().status == "up"
+    await store.close()
