@@ -14,7 +14,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::phoenix::{json, DecodeError};
+use crate::json::{self, Fault};
 
 /// One frame of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Event<'a> {
 pub enum FeedError {
     NotUtf8,
     NotJson,
-    /// More than [`crate::phoenix::MAX_DEPTH`] levels of nesting.
+    /// More than [`crate::json::MAX_DEPTH`] levels of nesting.
     TooDeep,
     /// Valid JSON of another shape.
     NotAnEvent,
@@ -91,12 +91,12 @@ impl fmt::Display for FeedError {
 
 impl std::error::Error for FeedError {}
 
-impl From<DecodeError> for FeedError {
-    fn from(error: DecodeError) -> Self {
+impl From<Fault> for FeedError {
+    fn from(error: Fault) -> Self {
         match error {
-            DecodeError::NotUtf8 => Self::NotUtf8,
-            DecodeError::TooDeep => Self::TooDeep,
-            _ => Self::NotJson,
+            Fault::NotUtf8 => Self::NotUtf8,
+            Fault::TooDeep => Self::TooDeep,
+            Fault::NotJson => Self::NotJson,
         }
     }
 }
@@ -111,9 +111,10 @@ impl From<DecodeError> for FeedError {
 pub fn unwrap_combined(frame: &[u8]) -> Result<Combined<'_>, FeedError> {
     let text = json::bounded_text(frame)?;
     if json::first_byte(text) != Some(b'{') {
-        return Err(match json::refusal(text, DecodeError::NotAnObject) {
-            DecodeError::NotAnObject => FeedError::NotAnEvent,
-            error => error.into(),
+        return Err(if json::is_json(text) {
+            FeedError::NotAnEvent
+        } else {
+            FeedError::NotJson
         });
     }
     let fields: Fields = serde_json::from_str(text).map_err(|_| FeedError::NotJson)?;

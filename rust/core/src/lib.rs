@@ -1,15 +1,18 @@
 //! The engine of moda. No Python, no event loop, no I/O but `send(2)`: it is fed bytes and
 //! calls, and drained of verdicts, writes and closings. Whoever drives it says in which thread.
 //!
-//! Top to bottom: `varuint`, `head`, `ws`, `phoenix` and `feed` know bytes; `router` knows addresses;
-//! `hub` knows who subscribed to what and puts bytes on sockets; `session` is the Phoenix
-//! conversation on top of a hub connection.
+//! From the bottom up: `varuint`, `json`, `head`, `ws` and `feed` know bytes; `router` knows
+//! addresses; `log` numbers and keeps a topic's messages; `hub` knows who subscribes to what and puts
+//! bytes on sockets; `gateway` has mounts, routes, joins and ends, and knows no protocol; every folder
+//! of `dialect` is one protocol on top of it. A file uses what stands before it in this list.
 
+pub mod dialect;
 pub mod feed;
+pub mod gateway;
 pub mod head;
 pub mod hub;
-pub mod phoenix;
+pub mod json;
+pub mod log;
 pub mod router;
-pub mod session;
 pub mod varuint;
 pub mod ws;

@@ -3,7 +3,9 @@
 
 use std::borrow::Cow;
 
-use moda_core::phoenix::{decode_binary, decode_text, decode_v1, encode, Payload, TooLong};
+use moda_core::dialect::phoenix::{
+    decode_binary, decode_text, decode_v1, encode, Payload, TooLong,
+};
 use proptest::prelude::*;
 use serde_json::{json, Value};
 

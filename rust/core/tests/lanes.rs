@@ -1,21 +1,22 @@
 //! Lanes: several fan-outs behind one topic on the wire.
 
-use moda_core::hub::{Codec, Config, ConnKey, Delivery, Hub, Policy, Sink, SubKey, Topic};
-use moda_core::session::{Body, Kind, Route, Sessions, Verdict};
+use moda_core::dialect::{self, websocket};
+use moda_core::gateway::{Body, Gateway, Kind, Route, Verdict};
+use moda_core::hub::{Config, ConnKey, Delivery, Hub, Policy, Sink, SubKey, Topic};
 
 const LANE: &str = "telemetry:metrics\u{0}250";
 const TOPIC: &str = "telemetry:metrics";
 
 struct Wire {
-    sessions: Sessions<()>,
+    gateway: Gateway<()>,
     mount: u16,
 }
 
 impl Wire {
     fn new() -> Self {
-        let mut sessions = Sessions::new(Hub::new(Config::default(), 1));
-        let mount = sessions.add_mount(100, 1 << 20, 60_000);
-        let route = sessions.add_route(Route {
+        let mut gateway = dialect::gateway(Hub::new(Config::default(), 1));
+        let mount = gateway.add_mount(100, 1 << 20, 60_000);
+        let route = gateway.add_route(Route {
             kind: Kind::Stream,
             policy: Policy {
                 delivery: Delivery::Latest,
@@ -24,23 +25,18 @@ impl Wire {
             intercepts: None,
         });
         for pattern in [TOPIC, "room:{n}", "any*"] {
-            sessions.expose(mount, pattern, route).expect("a pattern");
+            gateway.expose(mount, pattern, route).expect("a pattern");
         }
-        Self { sessions, mount }
+        Self { gateway, mount }
     }
 
     fn connect(&mut self) -> ConnKey {
-        let codec = Codec::PhoenixV2;
-        self.sessions
-            .hub
-            .open(codec, self.mount, Sink::Transport, None)
+        let codec = self.gateway.codec("phoenix/2").expect("a variant");
+        self.gateway.open(codec, self.mount, Sink::Transport, None)
     }
 
     fn send(&mut self, conn: ConnKey, frame: &str) -> Option<SubKey> {
-        match self
-            .sessions
-            .receive(conn, 1, true, false, frame.as_bytes())
-        {
+        match websocket::receive(&mut self.gateway, conn, 1, true, false, frame.as_bytes()) {
             Verdict::Join { sub, .. } => Some(sub),
             _ => None,
         }
@@ -50,9 +46,9 @@ impl Wire {
         let frame = format!(r#"["1","1","{topic}","phx_join",{{}}]"#);
         let sub = self.send(conn, &frame).expect("a join");
         if let Some(lane) = lane {
-            assert!(self.sessions.hub.reseat(sub, lane));
+            assert!(self.gateway.hub.reseat(sub, lane));
         }
-        self.sessions
+        self.gateway
             .join_ok(sub, Body::Json(b"{}"))
             .expect("a reply");
         self.said(conn);
@@ -60,24 +56,24 @@ impl Wire {
 
     fn publish(&mut self, address: &str, payload: &str) {
         let body = Body::Json(payload.as_bytes());
-        self.sessions
+        self.gateway
             .publish(address, "metric", body, None, SubKey::default());
     }
 
     /// What one connection was sent since the last call.
     fn said(&mut self, to: ConnKey) -> String {
-        while self.sessions.hub.needs_flush() {
-            self.sessions.hub.flush();
+        while self.gateway.hub.needs_flush() {
+            self.gateway.hub.flush();
         }
         let mut text = String::new();
         let mut others = Vec::new();
-        while let Some((conn, bytes)) = self.sessions.hub.next_write() {
+        while let Some((conn, bytes)) = self.gateway.hub.next_write() {
             if conn == to {
                 text.push_str(&String::from_utf8_lossy(&bytes));
             } else {
                 others.push((conn, bytes));
             }
-            self.sessions.hub.resume(conn);
+            self.gateway.hub.resume(conn);
         }
         assert!(others.is_empty(), "somebody else was sent {others:?}");
         text
@@ -101,14 +97,11 @@ fn a_lane_is_reached_by_its_address_alone_and_its_frames_name_the_topic() {
         .said(slow)
         .ends_with(r#"[null,null,"telemetry:metrics","metric",{"n":2}]"#));
     assert_eq!(
-        wire.sessions
-            .hub
-            .topic_by_name(LANE)
-            .map(Topic::subscribers),
+        wire.gateway.hub.topic_by_name(LANE).map(Topic::subscribers),
         Some(1)
     );
     assert_eq!(
-        wire.sessions
+        wire.gateway
             .hub
             .topic_by_name(TOPIC)
             .map(Topic::subscribers),
@@ -123,16 +116,16 @@ fn the_subscribers_of_a_topic_are_those_in_all_its_lanes_and_a_lane_has_its_own(
     let conns: Vec<_> = (0..6).map(|_| wire.connect()).collect();
     for (n, conn) in conns.iter().enumerate() {
         wire.join(*conn, TOPIC, lane(n % 3).as_deref());
-        assert_eq!(wire.sessions.hub.subscribers(TOPIC), n + 1);
+        assert_eq!(wire.gateway.hub.subscribers(TOPIC), n + 1);
     }
-    let of = |wire: &Wire, n| wire.sessions.hub.subscribers(&lane(n).unwrap());
+    let of = |wire: &Wire, n| wire.gateway.hub.subscribers(&lane(n).unwrap());
     assert_eq!((of(&wire, 1), of(&wire, 2), of(&wire, 3)), (2, 2, 0));
     // The default lane may be empty, and its topic is not.
     for (n, conn) in conns.iter().enumerate() {
-        wire.sessions.lost(*conn);
-        assert_eq!(wire.sessions.hub.subscribers(TOPIC), 5 - n);
+        wire.gateway.lost(*conn);
+        assert_eq!(wire.gateway.hub.subscribers(TOPIC), 5 - n);
     }
-    assert_eq!(wire.sessions.hub.topics(), 0);
+    assert_eq!(wire.gateway.hub.topics(), 0);
 }
 
 #[test]
@@ -150,11 +143,11 @@ fn a_subscriber_in_a_lane_leaves_and_joins_again_under_the_topics_name() {
         said.contains(r#"["1","1","telemetry:metrics","phx_close""#),
         "{said}"
     );
-    assert!(wire.sessions.hub.topic_by_name(LANE).is_none());
+    assert!(wire.gateway.hub.topic_by_name(LANE).is_none());
 
     wire.join(conn, TOPIC, Some(LANE));
     wire.join(conn, TOPIC, None);
-    assert!(wire.sessions.hub.topic_by_name(LANE).is_none());
+    assert!(wire.gateway.hub.topic_by_name(LANE).is_none());
     wire.publish(TOPIC, r#"{"n":3}"#);
     assert!(wire.said(conn).ends_with(r#"{"n":3}]"#));
 }
@@ -169,7 +162,7 @@ fn a_lane_is_found_among_many_channels_of_a_connection() {
     wire.join(conn, TOPIC, Some(LANE));
     wire.send(conn, r#"["1","9","telemetry:metrics","phx_leave",{}]"#);
     assert!(wire.said(conn).contains("phx_close"));
-    assert!(wire.sessions.hub.topic_by_name(LANE).is_none());
+    assert!(wire.gateway.hub.topic_by_name(LANE).is_none());
 }
 
 #[test]
@@ -179,11 +172,11 @@ fn a_place_that_is_served_already_is_not_moved() {
     let sub = wire
         .send(conn, r#"["1","1","telemetry:metrics","phx_join",{}]"#)
         .expect("a join");
-    wire.sessions
+    wire.gateway
         .join_ok(sub, Body::Json(b"{}"))
         .expect("a reply");
     wire.said(conn);
-    assert!(!wire.sessions.hub.reseat(sub, LANE));
+    assert!(!wire.gateway.hub.reseat(sub, LANE));
     wire.publish(TOPIC, r#"{"n":4}"#);
     assert!(wire.said(conn).ends_with(r#"{"n":4}]"#));
 }

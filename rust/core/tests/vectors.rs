@@ -10,7 +10,7 @@
 //!   `status` and `response` in place of `event` and `payload`. The frame is exact, byte for byte.
 //! - Binary payloads and responses are `data`, in hex.
 
-use moda_core::phoenix::{self, encode, DecodeError, Inbound, Payload};
+use moda_core::dialect::phoenix::{self, encode, DecodeError, Inbound, Payload};
 use serde_json::Value;
 
 struct Vector {

@@ -1,6 +1,6 @@
 //! From a frame to a call into Python: what the engine cannot answer alone.
 
-use moda_core::session::{Content, Verdict};
+use moda_core::gateway::{Content, Verdict};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -47,7 +47,7 @@ impl Hub {
         let call = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let verdict = hub.sessions.receive(conn_key(conn), op, fin, rsv, payload);
+            let verdict = hub.gateway.receive(conn_key(conn), op, fin, rsv, payload);
             hub.call_for(py, verdict)
         };
         match call {
@@ -82,7 +82,7 @@ impl Hub {
                 reference,
             } => {
                 let handle = self
-                    .sessions
+                    .gateway
                     .hub
                     .sub(sub)
                     .and_then(|sub| sub.seat.handle.as_ref());
@@ -99,7 +99,7 @@ impl Hub {
             }
             Verdict::Leave { sub, reference } => {
                 let handle = self
-                    .sessions
+                    .gateway
                     .hub
                     .sub(sub)
                     .and_then(|sub| sub.seat.handle.as_ref());
@@ -122,7 +122,7 @@ impl Hub {
                     // Setting a string under a string fails only without memory.
                     let _ = found.set_item(name, value);
                 }
-                let conn = self.sessions.hub.sub(sub).map(|sub| sub.conn);
+                let conn = self.gateway.hub.sub(sub).map(|sub| sub.conn);
                 let peer = conn.and_then(|conn| Some((conn, self.peers.get(conn)?)));
                 match (peer, &self.driver) {
                     (Some((conn, peer)), Some(driver)) => Call::Join(
@@ -166,7 +166,7 @@ impl Hub {
             Ok(handle) => {
                 let unclaimed = slf
                     .try_borrow_mut()?
-                    .sessions
+                    .gateway
                     .set_handle(sub_key(sub), handle);
                 drop(unclaimed);
                 Ok(())
@@ -175,7 +175,7 @@ impl Hub {
                 error.write_unraisable(py, Some(slf));
                 let _ = slf
                     .try_borrow_mut()?
-                    .sessions
+                    .gateway
                     .join_error(sub_key(sub), b"{\"reason\":\"join crashed\"}");
                 Ok(())
             }

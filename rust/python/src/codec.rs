@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
+use moda_core::dialect::phoenix::{self, encode, DecodeError, Inbound, Payload, TooLong};
 use moda_core::feed::{self, Combined};
-use moda_core::phoenix::{self, encode, DecodeError, Inbound, Payload, TooLong};
 use moda_core::varuint;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

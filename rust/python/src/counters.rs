@@ -1,17 +1,17 @@
 //! The engine's counters as the dictionary a scrape reads; the stub documents the keys.
 
+use moda_core::gateway::Gateway;
 use moda_core::hub::FANOUT_BOUNDS;
-use moda_core::session::Sessions;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 pub fn counters<'py>(
     py: Python<'py>,
-    sessions: &Sessions<Py<PyAny>>,
+    gateway: &Gateway<Py<PyAny>>,
     paths: &[String],
 ) -> PyResult<Bound<'py, PyDict>> {
-    let engine = &sessions.hub;
-    let (stats, counts) = (&engine.stats, &sessions.counts);
+    let engine = &gateway.hub;
+    let (stats, counts) = (&engine.stats, &gateway.counts);
     let all = PyDict::new(py);
     let numbers: [(&str, u64); 30] = [
         ("connections", engine.connections() as u64),

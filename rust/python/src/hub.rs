@@ -5,11 +5,11 @@
 
 use std::time::Instant;
 
+use moda_core::gateway::{Body, Gateway, Kind, Route, Unsent};
 use moda_core::hub::{
     Codec, Config, Conn, ConnKey, Delivery, History, HistoryLimits, Hub as Engine, Kept, Policy,
     Recovery, Sink, SubKey, Topic,
 };
-use moda_core::session::{Body, Kind, Route, Sessions, Unsent};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -34,7 +34,7 @@ pub struct Driver {
 
 #[pyclass(module = "moda._core")]
 pub struct Hub {
-    pub(crate) sessions: Sessions<Py<PyAny>>,
+    pub(crate) gateway: Gateway<Py<PyAny>>,
     /// Of the mounts, by their number.
     paths: Vec<String>,
     pub(crate) peers: SecondaryMap<ConnKey, Peer>,
@@ -86,7 +86,7 @@ fn sent(outcome: Result<(), Unsent>, what: &str) -> PyResult<bool> {
 impl Hub {
     pub fn tick(&mut self) {
         let elapsed = self.started.elapsed().as_millis();
-        self.sessions
+        self.gateway
             .hub
             .set_now(u64::try_from(elapsed).unwrap_or(u64::MAX));
     }
@@ -112,7 +112,7 @@ impl Hub {
             close_grace_ms,
         };
         Self {
-            sessions: Sessions::new(Engine::new(config, epoch)),
+            gateway: Gateway::new(Engine::new(config, epoch)),
             paths: Vec::new(),
             peers: SecondaryMap::new(),
             driver: None,
@@ -152,7 +152,7 @@ impl Hub {
         idle_ms: u64,
     ) -> u16 {
         self.paths.push(path);
-        self.sessions.add_mount(max_channels, max_message, idle_ms)
+        self.gateway.add_mount(max_channels, max_message, idle_ms)
     }
 
     #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new()))]
@@ -183,7 +183,7 @@ impl Hub {
         let intercepts = (!intercept.is_empty()).then(|| {
             std::sync::Arc::new(intercept.into_iter().map(String::into_boxed_str).collect())
         });
-        Ok(self.sessions.add_route(Route {
+        Ok(self.gateway.add_route(Route {
             kind: if stream { Kind::Stream } else { Kind::Channel },
             policy: Policy { delivery, history },
             intercepts,
@@ -191,7 +191,7 @@ impl Hub {
     }
 
     fn expose(&mut self, mount: u16, pattern: &str, route: usize) -> PyResult<()> {
-        self.sessions
+        self.gateway
             .expose(mount, pattern, route)
             .map_err(|error| PyValueError::new_err(error.to_string()))
     }
@@ -220,12 +220,12 @@ impl Hub {
             Codec::PhoenixV2
         };
         let sink = fd.map_or(Sink::Transport, Sink::Socket);
-        let conn = self.sessions.hub.open(codec, mount, sink, socket_id);
+        let conn = self.gateway.hub.open(codec, mount, sink, socket_id);
         if held {
-            self.sessions.hub.block(conn);
+            self.gateway.hub.block(conn);
         }
         if let Some(eye) = eye {
-            self.sessions.hub.look_at(conn, eye);
+            self.gateway.hub.look_at(conn, eye);
         }
         self.peers.insert(conn, Peer { transport, socket });
         conn.data().as_ffi()
@@ -234,7 +234,7 @@ impl Hub {
     fn lost(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
         let peer = {
             let mut hub = slf.try_borrow_mut()?;
-            hub.sessions.lost(conn_key(conn));
+            hub.gateway.lost(conn_key(conn));
             hub.peers.remove(conn_key(conn))
         };
         drop(peer);
@@ -242,7 +242,7 @@ impl Hub {
     }
 
     fn resume(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
-        slf.try_borrow_mut()?.sessions.hub.resume(conn_key(conn));
+        slf.try_borrow_mut()?.gateway.hub.resume(conn_key(conn));
         Self::settle(slf)
     }
 
@@ -251,7 +251,7 @@ impl Hub {
             let mut hub = slf.try_borrow_mut()?;
             hub.scheduled = false;
             hub.tick();
-            hub.sessions.hub.flush();
+            hub.gateway.hub.flush();
         }
         Self::settle(slf)
     }
@@ -265,7 +265,7 @@ impl Hub {
     fn join_ok(slf: &Bound<'_, Self>, sub: u64, response: &[u8], binary: bool) -> PyResult<bool> {
         let outcome = slf
             .try_borrow_mut()?
-            .sessions
+            .gateway
             .join_ok(sub_key(sub), body(response, binary));
         // A stream's handle ends here, with the engine let go.
         let outcome = outcome.map(drop);
@@ -275,13 +275,13 @@ impl Hub {
 
     /// Moves a join under way to a lane (see `moda_core::hub::Hub::reseat`).
     fn reseat(&mut self, sub: u64, address: &str) -> bool {
-        self.sessions.hub.reseat(sub_key(sub), address)
+        self.gateway.hub.reseat(sub_key(sub), address)
     }
 
     fn join_error(slf: &Bound<'_, Self>, sub: u64, response: &[u8]) -> PyResult<bool> {
         let outcome = slf
             .try_borrow_mut()?
-            .sessions
+            .gateway
             .join_error(sub_key(sub), response);
         Self::settle(slf)?;
         Ok(outcome.is_ok())
@@ -295,7 +295,7 @@ impl Hub {
         response: &[u8],
         binary: bool,
     ) -> PyResult<bool> {
-        let outcome = slf.try_borrow_mut()?.sessions.reply(
+        let outcome = slf.try_borrow_mut()?.gateway.reply(
             sub_key(sub),
             reference.unwrap_or("null"),
             status,
@@ -314,7 +314,7 @@ impl Hub {
     ) -> PyResult<bool> {
         let outcome =
             slf.try_borrow_mut()?
-                .sessions
+                .gateway
                 .push(sub_key(sub), event, body(payload, binary));
         Self::settle(slf)?;
         sent(outcome, "the push")
@@ -323,14 +323,14 @@ impl Hub {
     fn finish_leave(slf: &Bound<'_, Self>, sub: u64, reference: &str) -> PyResult<()> {
         let handle = slf
             .try_borrow_mut()?
-            .sessions
+            .gateway
             .finish_leave(sub_key(sub), reference);
         drop(handle);
         Self::settle(slf)
     }
 
     fn end(slf: &Bound<'_, Self>, sub: u64, crash: bool) -> PyResult<bool> {
-        let handle = slf.try_borrow_mut()?.sessions.end(sub_key(sub), crash);
+        let handle = slf.try_borrow_mut()?.gateway.end(sub_key(sub), crash);
         let ended = handle.is_some();
         drop(handle);
         Self::settle(slf)?;
@@ -357,9 +357,9 @@ impl Hub {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
             let subs =
-                hub.sessions
+                hub.gateway
                     .publish(topic, event, body(payload, binary), key, sub_key(exclude));
-            let handle = |sub| hub.sessions.hub.sub(sub)?.seat.handle.as_ref();
+            let handle = |sub| hub.gateway.hub.sub(sub)?.seat.handle.as_ref();
             let handles: Vec<_> = subs
                 .into_iter()
                 .filter_map(|sub| Some(handle(sub)?.clone_ref(py)))
@@ -377,10 +377,10 @@ impl Hub {
         let closed = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let mut conns = hub.sessions.hub.by_id(socket_id);
-            conns.retain(|conn| hub.sessions.hub.conn(*conn).is_some_and(Conn::is_open));
+            let mut conns = hub.gateway.hub.by_id(socket_id);
+            conns.retain(|conn| hub.gateway.hub.conn(*conn).is_some_and(Conn::is_open));
             for conn in &conns {
-                hub.sessions
+                hub.gateway
                     .close(*conn, 1001, "disconnected", "closed", false);
             }
             conns.len()
@@ -393,7 +393,7 @@ impl Hub {
         {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            hub.sessions
+            hub.gateway
                 .close(conn_key(conn), code, reason, "closed", false);
         }
         Self::settle(slf)
@@ -403,7 +403,7 @@ impl Hub {
         {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            hub.sessions.unparsed(conn_key(conn), code);
+            hub.gateway.unparsed(conn_key(conn), code);
         }
         Self::settle(slf)
     }
@@ -412,11 +412,11 @@ impl Hub {
         let closed = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let engine = &hub.sessions.hub;
+            let engine = &hub.gateway.hub;
             let open = |conn: &ConnKey| engine.conn(*conn).is_some_and(Conn::is_open);
             let conns: Vec<_> = engine.connection_keys().filter(open).take(most).collect();
             for conn in &conns {
-                hub.sessions.close(*conn, code, reason, "shutdown", false);
+                hub.gateway.close(*conn, code, reason, "shutdown", false);
             }
             conns.len()
         };
@@ -428,7 +428,7 @@ impl Hub {
         {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            hub.sessions.sweep();
+            hub.gateway.sweep();
         }
         Self::settle(slf)
     }
@@ -436,28 +436,28 @@ impl Hub {
     // -- questions
 
     fn connections(&self) -> usize {
-        self.sessions.hub.connections()
+        self.gateway.hub.connections()
     }
 
     fn subscribers(&self, topic: &str) -> usize {
-        self.sessions.hub.subscribers(topic)
+        self.gateway.hub.subscribers(topic)
     }
 
     fn seated(&self, address: &str) -> usize {
-        self.sessions
+        self.gateway
             .hub
             .topic_by_name(address)
             .map_or(0, Topic::subscribers)
     }
 
     fn pending(&self) -> bool {
-        self.sessions.hub.needs_flush()
+        self.gateway.hub.needs_flush()
     }
 
     /// (epoch, offset) of a topic that keeps history.
     fn position(&mut self, topic: &str) -> Option<(u64, u64)> {
         self.tick();
-        self.sessions.position(topic)
+        self.gateway.position(topic)
     }
 
     fn recover(
@@ -468,7 +468,7 @@ impl Hub {
         offset: u64,
     ) -> PyResult<Option<Py<PyList>>> {
         self.tick();
-        match self.sessions.missed(topic, epoch, offset) {
+        match self.gateway.missed(topic, epoch, offset) {
             Recovery::Gap => Ok(None),
             Recovery::Complete(kept) => listed(py, kept).map(Some),
         }
@@ -476,20 +476,20 @@ impl Hub {
 
     fn history(&mut self, py: Python<'_>, topic: &str) -> PyResult<Py<PyList>> {
         self.tick();
-        let history = self.sessions.hub.history(topic);
+        let history = self.gateway.hub.history(topic);
         listed(py, history.into_iter().flat_map(History::all))
     }
 
     /// Counters; the keys are documented in the stub.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        counters(py, &self.sessions, &self.paths)
+        counters(py, &self.gateway, &self.paths)
     }
 
     fn __repr__(&self) -> String {
         format!(
             "<Hub connections={} topics={}>",
-            self.sessions.hub.connections(),
-            self.sessions.hub.topics()
+            self.gateway.hub.connections(),
+            self.gateway.hub.topics()
         )
     }
 
@@ -506,7 +506,7 @@ impl Hub {
             visit.call(&peer.transport)?;
             visit.call(&peer.socket)?;
         }
-        for handle in self.sessions.handles() {
+        for handle in self.gateway.handles() {
             visit.call(handle)?;
         }
         Ok(())
@@ -516,7 +516,7 @@ impl Hub {
         // Dropped after the engine is let go: the last reference to an object runs its Python, which
         // may call the hub. One that is borrowed now is in use, and so no garbage.
         let held = slf.try_borrow_mut().ok().map(|mut hub| {
-            let handles = hub.sessions.take_handles();
+            let handles = hub.gateway.take_handles();
             (handles, std::mem::take(&mut hub.peers), hub.driver.take())
         });
         drop(held);

@@ -15,32 +15,32 @@ impl Hub {
         loop {
             let (ended, complaints, writes, actions, schedule) = {
                 let mut hub = slf.try_borrow_mut()?;
-                hub.sessions.close_slow();
+                hub.gateway.close_slow();
                 let mut ended = Vec::new();
-                while let Some(end) = hub.sessions.next_ended() {
+                while let Some(end) = hub.gateway.next_ended() {
                     ended.push(end);
                 }
                 let mut complaints = Vec::new();
-                while let Some((conn, code, reason)) = hub.sessions.next_complaint() {
+                while let Some((conn, code, reason)) = hub.gateway.next_complaint() {
                     if let Some(driver) = &hub.driver {
                         let tell = driver.complaints.clone_ref(py);
                         complaints.push((tell, conn.data().as_ffi(), code, reason));
                     }
                 }
                 let mut writes = Vec::new();
-                while let Some((conn, bytes)) = hub.sessions.hub.next_write() {
+                while let Some((conn, bytes)) = hub.gateway.hub.next_write() {
                     if let Some(peer) = hub.peers.get(conn) {
                         writes.push((conn, peer.transport.clone_ref(py), bytes));
                     }
                 }
                 let mut actions = Vec::new();
-                while let Some(action) = hub.sessions.hub.next_action() {
+                while let Some(action) = hub.gateway.hub.next_action() {
                     let (Action::Close(conn) | Action::Abort(conn)) = action;
                     if let Some(peer) = hub.peers.get(conn) {
                         actions.push((action, peer.transport.clone_ref(py)));
                     }
                 }
-                let schedule = !hub.scheduled && hub.sessions.hub.needs_flush();
+                let schedule = !hub.scheduled && hub.gateway.hub.needs_flush();
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
@@ -90,7 +90,7 @@ impl Hub {
         Self::report(slf, written);
         let left = transport.call_method0(py, intern!(py, "get_write_buffer_size"));
         if let Ok(0) = left.and_then(|left| left.extract::<usize>(py)) {
-            slf.try_borrow_mut()?.sessions.hub.resume(conn);
+            slf.try_borrow_mut()?.gateway.hub.resume(conn);
         }
         Ok(())
     }

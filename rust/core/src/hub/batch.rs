@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use slotmap::new_key_type;
 
+use crate::log::Position;
+
 new_key_type! {
     /// A connection; never reused, so a late answer for a gone connection finds nobody.
     pub struct ConnKey;
@@ -16,23 +18,40 @@ new_key_type! {
     pub struct SubKey;
 }
 
-/// How a connection wants its frames. The number indexes every per-codec array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Codec {
-    /// JSON objects, text only (`vsn` absent or 1.0.N).
-    PhoenixV1 = 0,
-    /// JSON arrays and binary frames (`vsn=2.0.N`).
-    PhoenixV2 = 1,
-}
+/// How a connection wants its frames. The hub knows no more of a codec than its number, which
+/// indexes every per-codec array; whoever gives the numbers away knows how to encode for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Codec(u8);
 
-pub const CODECS: usize = 2;
+/// How many codecs there may be. A run holds room for all of them, so this is not generous.
+pub const CODECS: usize = 16;
+
+impl Codec {
+    /// The codec of a number below [`CODECS`]; None for others.
+    pub const fn new(number: u8) -> Option<Self> {
+        if (number as usize) < CODECS {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+
+    /// Its number, below [`CODECS`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..CODECS).filter_map(|number| Self::new(u8::try_from(number).ok()?))
+    }
+}
 
 /// Turns one message into frames. The hub asks once per codec in use, never per subscriber.
 pub trait Encode {
     /// Appends the whole frame (header and payload) to `out`; false when this codec cannot carry
-    /// the message, in which case nothing may be appended.
-    fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> bool;
+    /// the message, in which case nothing may be appended. `position` is the message's place in
+    /// the log of a topic that keeps one.
+    fn encode(&self, codec: Codec, position: Option<Position>, out: &mut Vec<u8>) -> bool;
 }
 
 /// Several frames of one topic back to back.

@@ -171,7 +171,7 @@ impl<S> Hub<S> {
             return;
         };
         conn.log_pos = number + 1;
-        let Some(batch) = &sealed[conn.codec as usize] else {
+        let Some(batch) = &sealed[conn.codec.index()] else {
             return;
         };
         if !audience.includes(member.sub, &self.subs) {

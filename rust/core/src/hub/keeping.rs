@@ -7,8 +7,9 @@
 //! frees much more than it brings; an ordered map of topics, since a walk over all of them would be
 //! a pause that grows with their number.
 
+use crate::log::{History, Position};
+
 use super::batch::TopicKey;
-use super::history::History;
 use super::topic::Topic;
 use super::Hub;
 
@@ -34,29 +35,30 @@ impl<S> Hub<S> {
         self.topic_by_name(topic)?.history.as_ref()
     }
 
-    /// The name of this life of all offsets.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// Where the history of a topic that is not there would begin.
-    pub fn retired(&self) -> u64 {
-        self.retired
+    pub fn birth(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset: 0,
+        }
     }
 
     /// Numbers a message of a topic that keeps history, and keeps all histories within their bound.
     /// May forget the topic.
-    pub(super) fn keep(&mut self, key: TopicKey, event: &str, payload: &[u8], binary: bool) {
+    pub(super) fn keep(
+        &mut self,
+        key: TopicKey,
+        event: &str,
+        payload: &[u8],
+        binary: bool,
+    ) -> Option<Position> {
         let now = self.now_ms;
         let latest = self.kept.last_key_value().map(|(at, _)| *at);
-        let Some(topic) = self.topics.get_mut(key) else {
-            return;
-        };
+        let topic = self.topics.get_mut(key)?;
         let before = topic.kept_bytes();
-        let Some(history) = &mut topic.history else {
-            return;
-        };
+        let history = topic.history.as_mut()?;
         history.push(event, payload, binary, now);
+        let position = history.position();
         if latest.is_none() || latest != topic.kept_at {
             if let Some(at) = topic.kept_at.replace(self.stats.published) {
                 self.kept.remove(&at);
@@ -70,6 +72,7 @@ impl<S> Hub<S> {
             };
             self.shed(*oldest);
         }
+        Some(position)
     }
 
     fn shed(&mut self, key: TopicKey) {

@@ -93,14 +93,14 @@ impl<S> Hub<S> {
         };
         let on_topic = |sub| self.subs.get(sub).is_some_and(|s| s.topic == lag.topic);
         let sub = conn.subs.iter().copied().find(|sub| on_topic(*sub));
-        let codec = conn.codec as usize;
+        let codec = conn.codec;
         let mut missed: Vec<(u64, &Arc<[u8]>)> = topic
             .newest
             .by_key
             .values()
             .filter(|newest| newest.seq > lag.seen)
             .filter(|newest| sub.is_some_and(|sub| newest.audience.includes(sub, &self.subs)))
-            .filter_map(|newest| Some((newest.seq, newest.frames[codec].as_ref()?)))
+            .filter_map(|newest| Some((newest.seq, newest.frame(codec)?)))
             .collect();
         missed.sort_unstable_by_key(|(seq, _)| *seq);
         let (mut given, mut bytes) = (0, 0);

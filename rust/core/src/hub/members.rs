@@ -77,7 +77,7 @@ impl<S> Hub<S> {
         };
         let sub = &mut self.subs[key];
         topic.joining -= 1;
-        topic.codecs[conn.codec as usize] += 1;
+        topic.codecs[conn.codec.index()] += 1;
         topic.intercepting += u32::from(sub.intercepts.is_some());
         sub.place = u32::try_from(topic.members.len()).ok();
         topic.members.push(Member {
@@ -174,7 +174,7 @@ impl<S> Hub<S> {
             None => topic.joining -= 1,
             Some(place) => {
                 if let Some(conn) = self.conns.get(sub.conn) {
-                    topic.codecs[conn.codec as usize] -= 1;
+                    topic.codecs[conn.codec.index()] -= 1;
                 }
                 topic.intercepting -= u32::from(sub.intercepts.is_some());
                 let place = place as usize;
@@ -209,10 +209,7 @@ impl<S> Hub<S> {
         let address: Arc<str> = address.into();
         let lane_of = name.clone();
         let name = name.unwrap_or_else(|| address.clone());
-        let mut topic = Topic::new(name, address.clone(), policy, self.epoch);
-        if let Some(history) = &mut topic.history {
-            history.begin_after(self.retired);
-        }
+        let topic = Topic::new(name, address.clone(), policy, self.epoch);
         let key = self.topics.insert(topic);
         self.by_name.insert(address, key);
         if let Some(name) = lane_of {
@@ -231,8 +228,9 @@ impl<S> Hub<S> {
                         self.lanes.remove(&topic.name);
                     }
                 }
-                let last = topic.history.map_or(0, |history| history.offset());
-                self.retired = self.retired.max(last);
+                if topic.history.is_some_and(|history| history.offset() > 0) {
+                    self.epoch += 1;
+                }
             }
         }
     }

@@ -25,7 +25,6 @@
 
 mod batch;
 mod flush;
-mod history;
 mod keeping;
 mod latest;
 mod members;
@@ -47,17 +46,14 @@ use std::time::Duration;
 use slotmap::SlotMap;
 
 pub use batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
-pub use history::{History, Kept, Limits as HistoryLimits, Recovery, MESSAGE_BYTES};
 pub use keeping::TOPIC_BYTES;
 pub use outbox::{Discarded, Outbox};
-pub use publish::Publish;
+pub use publish::{Publish, Published};
 pub use send::{ms_since_data, send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
 pub use sub::{Intercepts, Sub};
 pub use sweep::Overdue;
 pub use topic::{Delivery, Policy, Topic};
-
-use crate::ws;
 
 /// Where a connection's bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +137,6 @@ pub struct Conn {
     lagging: Vec<latest::Lag>,
     subs: Vec<SubKey>,
     id: Option<Arc<str>>,
-    pub assembler: ws::Assembler,
 }
 
 impl Conn {
@@ -186,14 +181,14 @@ pub struct Hub<S> {
     /// Scratch of `collect`: runs that one connection is to be given, and through which place.
     due: Vec<(u64, SubKey)>,
     now_ms: u64,
+    /// The epoch of topics that begin now. It grows whenever a topic with a history is forgotten, so
+    /// that an offset of a topic's earlier life is never taken for one of its present life.
     epoch: u64,
-    /// The greatest offset of any history that was forgotten: later ones count from here, so that
-    /// an offset of a topic's earlier life is never taken for one of its present life.
-    retired: u64,
 }
 
 impl<S> Hub<S> {
-    /// `epoch` names this life of the hub in offsets: give a number that no earlier life had.
+    /// `epoch` is the first topics' epoch: give a number that no earlier hub came to, such as
+    /// microseconds of the wall clock.
     pub fn new(config: Config, epoch: u64) -> Self {
         Self {
             config,
@@ -217,7 +212,6 @@ impl<S> Hub<S> {
             due: Vec::new(),
             now_ms: 0,
             epoch,
-            retired: 0,
         }
     }
 
@@ -251,7 +245,6 @@ impl<S> Hub<S> {
             lagging: Vec::new(),
             subs: Vec::new(),
             id: id.clone(),
-            assembler: ws::Assembler::default(),
         });
         if let Some(id) = id {
             self.by_id.entry(id).or_default().push(key);
@@ -319,21 +312,24 @@ impl<S> Hub<S> {
         }
     }
 
-    /// Says goodbye: queues a close frame, ends the subscriptions, sends nothing after it. With
-    /// `hang_up` the transport is closed once the frame has left (the peer has said its close
-    /// already); otherwise the peer's answer is awaited for `close_grace_ms`.
-    pub fn close(&mut self, key: ConnKey, code: u16, reason: &str, hang_up: bool) -> Vec<S> {
+    /// Queues the last bytes of a connection, ends its subscriptions, sends nothing after them.
+    /// `code` is for the statistics. With `hang_up` the transport is closed once the bytes have left
+    /// (the peer has said its close already, or its protocol has none); otherwise the peer's answer
+    /// is awaited for `close_grace_ms`.
+    pub fn close(
+        &mut self,
+        key: ConnKey,
+        code: u16,
+        hang_up: bool,
+        last: impl FnOnce(&mut Vec<u8>),
+    ) -> Vec<S> {
         self.catch_up(key);
         let closable = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Slow);
         if !self.conns.get(key).is_some_and(closable) {
             return Vec::new();
         }
         let ended = self.drop_subs(key);
-        self.queue(key, |out| {
-            ws::frame_into(out, ws::Opcode::Close, |out| {
-                out.extend_from_slice(&ws::close_payload(code, reason));
-            });
-        });
+        self.queue(key, last);
         let deadline_ms = self.now_ms + self.config.close_grace_ms;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.phase = Phase::Closing {
@@ -418,19 +414,21 @@ impl<S> Hub<S> {
 mod tests {
     use super::*;
 
+    const CODEC: Codec = Codec::new(0).unwrap();
+
     #[test]
     fn nothing_is_left_of_connections_and_topics_that_are_gone() {
         let mut hub: Hub<()> = Hub::new(Config::default(), 1);
         for n in 0..100 {
             let id = format!("user:{n}");
-            let conn = hub.open(Codec::PhoenixV2, 0, Sink::Transport, Some(&id));
+            let conn = hub.open(CODEC, 0, Sink::Transport, Some(&id));
             for topic in ["a", id.as_str()] {
                 let sub = hub.reserve(conn, topic, Policy::default(), None, ());
                 hub.activate(sub);
             }
             hub.direct(conn, |out| out.extend_from_slice(&[0x81, 0]));
             hub.flush();
-            hub.close(conn, 1000, "", false);
+            hub.close(conn, 1000, false, |_| {});
             hub.remove(conn);
         }
         while hub.flush() || hub.next_write().is_some() || hub.next_action().is_some() {}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::batch::CODECS;
+use super::batch::Codec;
 use super::run::{Audience, Run};
 
 /// What one kept key costs beside its text and frames.
@@ -14,13 +14,18 @@ const KEY_BYTES: usize = 128;
 pub(super) struct Newest {
     pub seq: u64,
     pub audience: Audience,
-    pub frames: [Option<Arc<[u8]>>; CODECS],
+    pub frames: Vec<(Codec, Arc<[u8]>)>,
 }
 
 impl Newest {
     fn bytes(&self, key: &str) -> usize {
-        let frames: usize = self.frames.iter().flatten().map(|frame| frame.len()).sum();
+        let frames: usize = self.frames.iter().map(|(_, frame)| frame.len()).sum();
         key.len() + KEY_BYTES + frames
+    }
+
+    pub fn frame(&self, codec: Codec) -> Option<&Arc<[u8]>> {
+        let mut frames = self.frames.iter();
+        frames.find_map(|(its, frame)| (*its == codec).then_some(frame))
     }
 }
 
@@ -48,15 +53,14 @@ impl Newests {
                 Some(newest) => newest.bytes(&mark.key),
                 None => 0,
             };
-            let frame = |codec: usize| {
-                let batch = run.sealed[codec].as_ref()?;
-                let bytes = &batch.bytes[mark.frames[codec].clone()];
-                (!bytes.is_empty()).then(|| bytes.into())
+            let frame = |(codec, range): &(Codec, std::ops::Range<usize>)| {
+                let batch = run.sealed[codec.index()].as_ref()?;
+                Some((*codec, batch.bytes[range.clone()].into()))
             };
             let newest = Newest {
                 seq: mark.seq,
                 audience: run.audience.clone(),
-                frames: std::array::from_fn(frame),
+                frames: mark.frames.iter().filter_map(frame).collect(),
             };
             self.bytes = self.bytes - before + newest.bytes(&mark.key);
             self.by_key.insert(mark.key.clone(), newest);

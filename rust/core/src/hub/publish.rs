@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey};
+use crate::log::Position;
+
+use super::batch::{Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
 use super::latest;
 use super::run::{Audience, Mark, Run, RUN_BYTES};
 use super::topic::{Delivery, Policy};
@@ -24,37 +26,49 @@ pub struct Publish<'a, E> {
     pub policy: Policy,
 }
 
+/// What became of a message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in the topic's log; None where the topic keeps none.
+    pub position: Option<Position>,
+    /// The channels that intercept it; the caller hands it to them.
+    pub interceptors: Vec<SubKey>,
+}
+
 impl<S> Hub<S> {
     pub(super) fn log_end(&self) -> u64 {
         self.log_start + self.log.len() as u64
     }
 
-    /// Queues a message for every subscriber. Returns the channels that intercept it; the caller
-    /// hands it to them.
+    /// Numbers a message where its topic keeps a log, and queues it for every subscriber.
     ///
     /// Costs one encoding per codec in use and nothing per subscriber, unless more than
     /// `Config::log_bytes` are queued already: then queued runs are served on the spot.
-    pub fn publish<E: Encode>(&mut self, message: &Publish<'_, E>) -> Vec<SubKey> {
+    pub fn publish<E: Encode>(&mut self, message: &Publish<'_, E>) -> Published {
         self.stats.published += 1;
         let Some(key) = self.topic_for(message) else {
-            return Vec::new();
+            return Published::default();
         };
         let topic = &mut self.topics[key];
         topic.seq += 1;
         let heard = topic.subscribers() > 0;
-        if topic.history.is_some() {
-            self.keep(key, message.event, message.payload, message.binary);
-        }
+        let position = self.keep(key, message.event, message.payload, message.binary);
         if !heard {
-            return Vec::new();
+            return Published {
+                position,
+                interceptors: Vec::new(),
+            };
         }
         let interceptors = self.interceptors(key, message.event, message.exclude);
         let intercepted = (!interceptors.is_empty()).then_some(message.event);
-        self.append(key, message, intercepted);
+        self.append(key, message, position, intercepted);
         if self.log_bytes > self.config.log_bytes {
             self.serve_all();
         }
-        interceptors
+        Published {
+            position,
+            interceptors,
+        }
     }
 
     fn topic_for<E>(&mut self, message: &Publish<'_, E>) -> Option<TopicKey> {
@@ -85,6 +99,7 @@ impl<S> Hub<S> {
         &mut self,
         key: TopicKey,
         message: &Publish<'_, E>,
+        position: Option<Position>,
         intercepted: Option<&str>,
     ) {
         let topic = &mut self.topics[key];
@@ -103,8 +118,8 @@ impl<S> Hub<S> {
                     exclude: message.exclude,
                     intercepted: intercepted.map(Into::into),
                 },
-                open: Some(std::array::from_fn(|_| Batch::default())),
-                sealed: [None, None],
+                open: Some(Box::default()),
+                sealed: [const { None }; CODECS],
                 seq: topic.seq - 1,
                 marks: Vec::new(),
                 bytes: 0,
@@ -119,21 +134,21 @@ impl<S> Hub<S> {
             return;
         };
         let latest = topic.policy.delivery == Delivery::Latest;
-        let mut frames = [0..0, 0..0];
-        for codec in [Codec::PhoenixV1, Codec::PhoenixV2] {
-            let speakers = topic.codecs[codec as usize];
+        let mut frames = Vec::new();
+        for codec in Codec::all() {
+            let speakers = topic.codecs[codec.index()];
             if speakers == 0 {
                 continue;
             }
-            let batch = &mut open[codec as usize];
+            let batch = &mut open[codec.index()];
             let start = batch.bytes.len();
-            if message.encode.encode(codec, &mut batch.bytes) {
+            if message.encode.encode(codec, position, &mut batch.bytes) {
                 let added = batch.bytes.len() - start;
                 batch.frames += 1;
                 run.bytes += added;
                 self.log_bytes += added;
                 if latest {
-                    frames[codec as usize] = start..start + added;
+                    frames.push((codec, start..start + added));
                 }
             } else {
                 self.stats.unencodable += u64::from(speakers);
@@ -211,7 +226,7 @@ impl<S> Hub<S> {
         let (Some(conn), Some(run)) = (self.conns.get_mut(key), self.log.get(index)) else {
             return false;
         };
-        let Some(batch) = &run.sealed[conn.codec as usize] else {
+        let Some(batch) = &run.sealed[conn.codec.index()] else {
             return false;
         };
         if !conn.is_open() || !run.audience.includes(sub, &self.subs) {

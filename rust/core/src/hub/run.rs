@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
-use super::batch::{Batch, SubKey, TopicKey, CODECS};
+use super::batch::{Batch, Codec, SubKey, TopicKey, CODECS};
 use super::sub::Sub;
 
 /// Bytes in one run before the next message starts another: bounds what one reader is handed at once.
@@ -37,12 +37,12 @@ impl Audience {
     }
 }
 
-/// Where one message lies in its run; an empty range for a codec it was not encoded for.
+/// Where one message lies in its run, for each codec it was encoded for.
 #[derive(Debug)]
 pub(super) struct Mark {
     pub key: Box<str>,
     pub seq: u64,
-    pub frames: [Range<usize>; CODECS],
+    pub frames: Vec<(Codec, Range<usize>)>,
 }
 
 /// Messages of one topic published one after the other.
@@ -50,7 +50,7 @@ pub(super) struct Mark {
 pub(super) struct Run {
     pub topic: TopicKey,
     pub audience: Audience,
-    pub open: Option<[Batch; CODECS]>,
+    pub open: Option<Box<[Batch; CODECS]>>,
     pub sealed: [Option<Arc<Batch>>; CODECS],
     /// The topic's sequence number before the first message.
     pub seq: u64,

@@ -19,9 +19,14 @@ pub enum Overdue {
 impl<S> Hub<S> {
     /// Connections silent for longer than `idle_ms` of their mount (0: for ever), for the caller to
     /// close, and those that take longer than that, and than a minute, over a message begun. Half a
-    /// frame is a sign of life for as long again as silence is allowed. Cuts those whose close was not answered in time, and forgets topics of which only an
+    /// frame is a sign of life for as long again as silence is allowed. `begun_by` says since when,
+    /// at the latest, a connection has been at the message it has begun (None: at none). Cuts those whose close was not answered in time, and forgets topics of which only an
     /// outdated history is left. One pass over all of them; call it every few seconds.
-    pub fn sweep(&mut self, idle_ms: &dyn Fn(u16) -> u64) -> Vec<(ConnKey, Overdue)> {
+    pub fn sweep(
+        &mut self,
+        idle_ms: &dyn Fn(u16) -> u64,
+        begun_by: &mut dyn FnMut(ConnKey, u64) -> Option<u64>,
+    ) -> Vec<(ConnKey, Overdue)> {
         let now = self.now_ms;
         let mut overdue = Vec::new();
         for (key, conn) in &mut self.conns {
@@ -32,7 +37,7 @@ impl<S> Hub<S> {
                 Phase::Closing { .. } | Phase::Slow | Phase::Cut => {}
                 Phase::Open => {
                     let limit = idle_ms(conn.mount);
-                    if let Some(begun) = conn.assembler.begun_by(now) {
+                    if let Some(begun) = begun_by(key, now) {
                         if now.saturating_sub(begun) >= limit.max(MESSAGE_MS) {
                             overdue.push((key, Overdue::Unfinished));
                             continue;

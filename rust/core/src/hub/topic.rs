@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::log::{History, Limits};
+
 use super::batch::{ConnKey, SubKey, CODECS};
-use super::history::{History, Limits};
 use super::newests::Newests;
 
 /// What a subscriber who cannot keep up gets.

@@ -1,8 +1,7 @@
 //! What the histories of all topics may cost, and who gives when they cost more.
 
-use moda_core::hub::{
-    Config, Delivery, History, HistoryLimits, Policy, Recovery, MESSAGE_BYTES, TOPIC_BYTES,
-};
+use moda_core::hub::{Config, Delivery, Policy, TOPIC_BYTES};
+use moda_core::log::{History, Limits as HistoryLimits, Position, Recovery, MESSAGE_BYTES};
 
 use crate::world::{message, World, WHOLE};
 
@@ -80,7 +79,10 @@ fn the_topics_published_to_longest_ago_give_first_and_their_oldest_messages_befo
         1,
         "its last message is older than c's"
     );
-    match world.hub.history("b").unwrap().since(1, 1) {
+    match world.hub.history("b").unwrap().since(Position {
+        epoch: 1,
+        offset: 1,
+    }) {
         Recovery::Complete(kept) => assert_eq!(kept[0].offset, 2),
         Recovery::Gap => panic!("the second is there"),
     }
@@ -91,7 +93,7 @@ fn the_topics_published_to_longest_ago_give_first_and_their_oldest_messages_befo
 }
 
 #[test]
-fn offsets_go_on_where_a_topic_that_had_to_give_all_is_published_to_again() {
+fn a_topic_that_had_to_give_all_begins_anew_where_it_is_published_to_again() {
     let mut world = world(TOPIC_BYTES + 10 + 3 * (MESSAGE_BYTES + 10));
     for _ in 0..3 {
         keep(&mut world, "a", "old");
@@ -100,9 +102,21 @@ fn offsets_go_on_where_a_topic_that_had_to_give_all_is_published_to_again() {
     assert!(world.hub.topic_by_name("a").is_none());
     keep(&mut world, "a", "new");
     let history = world.hub.history("a").unwrap();
-    assert_eq!(history.offset(), 4);
-    assert_eq!(history.since(1, 2), Recovery::Gap);
-    assert!(matches!(history.since(1, 3), Recovery::Complete(kept) if kept.len() == 1));
+    assert_eq!(
+        history.position(),
+        Position {
+            epoch: 2,
+            offset: 1
+        }
+    );
+    for offset in 0..=3 {
+        assert_eq!(history.since(Position { epoch: 1, offset }), Recovery::Gap);
+    }
+    let from_birth = Position {
+        epoch: 2,
+        offset: 0,
+    };
+    assert!(matches!(history.since(from_birth), Recovery::Complete(kept) if kept.len() == 1));
 }
 
 #[test]
@@ -132,6 +146,6 @@ fn what_age_ends_is_no_longer_counted_nor_given_to_who_asks_before_the_next_swee
     world.hub.set_now(1601);
     assert!(world.hub.history("a").is_none(), "nobody is on it");
     assert!(world.hub.stats.history_bytes < all);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| 0, &mut |_, _| None);
     assert_eq!((world.hub.stats.history_bytes, world.hub.topics()), (0, 0));
 }

@@ -1,10 +1,10 @@
 //! `Delivery::Latest` for readers that lag: newest per key, in order, at a bounded price.
 
-use moda_core::hub::{Codec, Config};
+use moda_core::hub::Config;
 
 use crate::frames::{text, Frame};
 use crate::slow::{blocked, blocked_in, price, LAST, LATEST};
-use crate::world::{intercepting, message, World, SLICED, WHOLE};
+use crate::world::{intercepting, message, World, OLD, SLICED, WHOLE};
 
 #[test]
 fn latest_gives_a_reader_that_comes_back_the_newest_of_each_key_in_their_order() {
@@ -215,7 +215,7 @@ fn latest_does_not_bring_later_what_the_channel_intercepts() {
 #[test]
 fn latest_speaks_each_laggards_codec() {
     let mut world = World::new(WHOLE);
-    let old = world.connect_as(Codec::PhoenixV1);
+    let old = world.connect_as(OLD);
     let new = world.connect();
     for conn in [old, new] {
         world.join_with(conn, "a", LATEST, None);

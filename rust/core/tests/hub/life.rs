@@ -5,13 +5,12 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
 use moda_core::hub::{
-    ms_since_data, Action, Codec, ConnKey, Delivery, History, HistoryLimits, Hub, Overdue, Policy,
-    Recovery, Sink, SubKey,
+    ms_since_data, Action, ConnKey, Delivery, Hub, Overdue, Policy, Sink, SubKey,
 };
-use moda_core::ws::Opcode;
+use moda_core::log::{History, Limits as HistoryLimits, Position, Recovery};
 
 use crate::frames::Frame;
-use crate::world::{message, World, SLICED, WHOLE};
+use crate::world::{closing, message, World, NEW, SLICED, WHOLE};
 
 const KEEPING: Policy = Policy {
     delivery: Delivery::Every,
@@ -118,7 +117,7 @@ fn a_place_is_found_by_its_topic_however_many_there_are() {
 #[test]
 fn connections_are_found_by_their_socket_id_until_they_are_gone() {
     let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
-    let open = |hub: &mut Hub<u32>, id| hub.open(Codec::PhoenixV2, 0, Sink::Transport, id);
+    let open = |hub: &mut Hub<u32>, id| hub.open(NEW, 0, Sink::Transport, id);
     let ann = open(&mut hub, Some("user:1"));
     let tab = open(&mut hub, Some("user:1"));
     let bob = open(&mut hub, Some("user:2"));
@@ -138,7 +137,10 @@ fn connections_are_found_by_their_socket_id_until_they_are_gone() {
 
 fn overdue_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<(ConnKey, Overdue)> {
     hub.set_now(now_ms);
-    hub.sweep(&|mount| [60_000, 1_000, 0][usize::from(mount)])
+    hub.sweep(
+        &|mount| [60_000, 1_000, 0][usize::from(mount)],
+        &mut |_, _| None,
+    )
 }
 
 fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
@@ -151,14 +153,14 @@ fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
 fn silence_is_measured_by_each_mounts_own_limit_and_ends_with_any_frame() {
     let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
     let conns: Vec<_> = (0..3)
-        .map(|mount| hub.open(Codec::PhoenixV2, mount, Sink::Transport, None))
+        .map(|mount| hub.open(NEW, mount, Sink::Transport, None))
         .collect();
     assert!(idle_after(&mut hub, 999).is_empty());
     assert_eq!(idle_after(&mut hub, 1_000), [conns[1]]);
     hub.touch(conns[1]);
     assert!(idle_after(&mut hub, 1_999).is_empty());
     assert_eq!(idle_after(&mut hub, 60_000), [conns[0], conns[1]]);
-    hub.close(conns[0], 1002, "idle", false);
+    hub.close(conns[0], 1002, false, closing(1002, "idle"));
     assert_eq!(
         idle_after(&mut hub, 60_001),
         [conns[1]],
@@ -177,8 +179,8 @@ fn half_a_frame_is_a_sign_of_life_for_as_long_again_as_silence_is_allowed() {
     let (server, _) = listener.accept().unwrap();
     let fd = server.as_raw_fd();
     let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
-    let plain = hub.open(Codec::PhoenixV2, 0, Sink::Socket(fd), None);
-    let secure = hub.open(Codec::PhoenixV2, 0, Sink::Transport, None);
+    let plain = hub.open(NEW, 0, Sink::Socket(fd), None);
+    let secure = hub.open(NEW, 0, Sink::Transport, None);
     hub.look_at(secure, fd);
     client.write_all(&[0x81]).unwrap();
     // By the hub's clock minutes pass without a frame, by the kernel's hardly a moment without a byte.
@@ -196,35 +198,28 @@ fn half_a_frame_is_a_sign_of_life_for_as_long_again_as_silence_is_allowed() {
         std::thread::yield_now();
     }
     hub.set_now(239_000);
-    let idle = hub.sweep(&|_| 10);
+    let idle = hub.sweep(&|_| 10, &mut |_, _| None);
     assert_eq!(idle, [plain, secure].map(|conn| (conn, Overdue::Idle)));
 }
 
 #[test]
 fn a_message_in_pieces_has_a_minute_whatever_comes_in_between() {
     let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
-    let conn = hub.open(Codec::PhoenixV2, 1, Sink::Transport, None);
-    let feed = |hub: &mut Hub<u32>, op, fin| {
-        hub.touch(conn);
-        let assembler = &mut hub.conn_mut(conn).unwrap().assembler;
-        assembler.push(op, fin, false, b"x", 10).unwrap();
-    };
-    feed(&mut hub, Opcode::Text, false);
-    assert!(idle_after(&mut hub, 100).is_empty());
-    for now in (500..60_100).step_by(500) {
+    let conn = hub.open(NEW, 1, Sink::Transport, None);
+    let mut begun: Option<u64> = None;
+    let mut sweep = |now: u64, begun: Option<u64>| {
         hub.set_now(now);
-        feed(&mut hub, Opcode::Ping, true);
-        assert!(idle_after(&mut hub, now).is_empty());
+        hub.touch(conn);
+        hub.sweep(&|_| 1_000, &mut |_, _| begun)
+    };
+    begun.replace(100);
+    for now in (100..60_100).step_by(500) {
+        assert!(sweep(now, begun).is_empty());
     }
-    assert_eq!(
-        overdue_after(&mut hub, 60_100),
-        [(conn, Overdue::Unfinished)]
-    );
-    feed(&mut hub, Opcode::Continuation, true);
-    assert!(idle_after(&mut hub, 60_100).is_empty(), "it is whole");
-    feed(&mut hub, Opcode::Text, false);
+    assert_eq!(sweep(60_100, begun), [(conn, Overdue::Unfinished)]);
+    assert!(sweep(60_100, None).is_empty(), "it is whole");
     assert!(
-        idle_after(&mut hub, 60_200).is_empty(),
+        sweep(60_200, Some(60_200)).is_empty(),
         "another has its own"
     );
 }
@@ -236,11 +231,11 @@ fn a_close_that_is_not_answered_in_time_is_cut() {
     let mut world = World::new(SLICED);
     let conn = world.subscriber("a");
     world.hub.set_now(1_000);
-    world.hub.close(conn, 1001, "bye", false);
+    world.hub.close(conn, 1001, false, closing(1001, "bye"));
     world.turn();
     let sweep = |world: &mut World, now| {
         world.hub.set_now(now);
-        assert!(world.hub.sweep(&|_| 1).is_empty());
+        assert!(world.hub.sweep(&|_| 1, &mut |_, _| None).is_empty());
         world.carry_out();
     };
     sweep(&mut world, 5_999);
@@ -255,11 +250,11 @@ fn a_close_that_a_reader_does_not_take_is_cut_too() {
     let mut world = World::new(SLICED);
     let conn = world.subscriber("a");
     world.block(conn);
-    world.hub.close(conn, 1000, "", true);
+    world.hub.close(conn, 1000, true, closing(1000, ""));
     world.turn();
     assert!(world.actions.is_empty());
     world.hub.set_now(SLICED.close_grace_ms);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| 0, &mut |_, _| None);
     world.carry_out();
     assert_eq!(world.actions, [Action::Abort(conn)]);
     world.remove(conn);
@@ -269,7 +264,10 @@ fn a_close_that_a_reader_does_not_take_is_cut_too() {
 // -- history
 
 fn offsets(history: &History, offset: u64) -> Option<Vec<u64>> {
-    match history.since(history.epoch(), offset) {
+    match history.since(Position {
+        epoch: history.epoch(),
+        offset,
+    }) {
         Recovery::Complete(kept) => Some(kept.iter().map(|kept| kept.offset).collect()),
         Recovery::Gap => None,
     }
@@ -296,7 +294,10 @@ fn what_is_published_is_kept_whether_somebody_hears_it_or_not() {
     world.hub.release(sub);
     keep(&mut world, "a", "3");
     assert_eq!(offsets(history(&world, "a"), 0), Some(vec![1, 2, 3]));
-    let kept = match history(&world, "a").since(1, 2) {
+    let kept = match history(&world, "a").since(Position {
+        epoch: 1,
+        offset: 2,
+    }) {
         Recovery::Complete(kept) => kept[0].clone(),
         Recovery::Gap => panic!("it is there"),
     };
@@ -322,11 +323,11 @@ fn a_history_past_its_age_is_forgotten_with_its_topic() {
     }
     assert_eq!(world.hub.topics(), 100);
     world.hub.set_now(1000);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| 0, &mut |_, _| None);
     assert_eq!(world.hub.topics(), 100);
     world.subscriber("room:7");
     world.hub.set_now(1001);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| 0, &mut |_, _| None);
     assert_eq!(world.hub.topics(), 1, "somebody is still on one");
     assert!(history(&world, "room:7").is_empty());
 }
@@ -339,16 +340,16 @@ fn an_offset_of_a_forgotten_life_is_never_taken_for_one_of_the_next() {
     }
     keep(&mut world, "b", "b");
     world.hub.set_now(5_000);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| 0, &mut |_, _| None);
     assert_eq!(world.hub.topics(), 0);
     for n in 0..2 {
         keep(&mut world, "a", &format!("new {n}"));
     }
-    // Whoever saw all five of the old life misses the two of the new one; whoever saw fewer has a gap.
-    assert_eq!(offsets(history(&world, "a"), 5), Some(vec![6, 7]));
-    for lost in 0..5 {
-        assert_eq!(offsets(history(&world, "a"), lost), None, "offset {lost}");
+    for offset in 0..8 {
+        let old = Position { epoch: 1, offset };
+        assert_eq!(history(&world, "a").since(old), Recovery::Gap, "{offset}");
     }
-    assert_eq!(offsets(history(&world, "a"), 7), Some(vec![]));
-    assert_eq!(offsets(history(&world, "a"), 8), None);
+    assert_eq!(offsets(history(&world, "a"), 0), Some(vec![1, 2]), "dense");
+    assert_eq!(offsets(history(&world, "a"), 2), Some(vec![]));
+    assert_eq!(offsets(history(&world, "a"), 3), None);
 }

@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 
-use moda_core::hub::{Codec, Policy};
+use moda_core::hub::Policy;
 
 use crate::frames::{text, Frame};
-use crate::world::{intercepting, message, World, SLICED, WHOLE};
+use crate::world::{closing, intercepting, message, World, OLD, SLICED, WHOLE};
 
 #[test]
 fn a_message_reaches_every_subscriber_of_its_topic_and_nobody_else() {
@@ -164,11 +164,17 @@ fn a_closed_connection_gets_what_was_published_before_then_the_close_and_nothing
     world.join(conn, "b");
     world.say("a", "1");
     world.say("b", "2");
-    assert_eq!(world.hub.close(conn, 1001, "bye", false), [0, 0]);
+    assert_eq!(
+        world.hub.close(conn, 1001, false, closing(1001, "bye")),
+        [0, 0]
+    );
     world.say("a", "3");
     world.tell(conn, "4");
     world.beat(conn, "5");
-    assert!(world.hub.close(conn, 1002, "again", true).is_empty());
+    assert!(world
+        .hub
+        .close(conn, 1002, true, closing(1002, "again"))
+        .is_empty());
     world.turn();
     let close = Frame::Close(1001, "bye".to_owned());
     assert_eq!(world.frames(conn), [text("1"), text("2"), close]);
@@ -268,7 +274,7 @@ fn a_sender_that_intercepts_its_own_broadcast_from_is_not_asked() {
 fn each_codec_is_encoded_once_however_many_speak_it() {
     let mut world = World::new(WHOLE);
     let encoded = Cell::new([0, 0]);
-    let old = world.connect_as(Codec::PhoenixV1);
+    let old = world.connect_as(OLD);
     world.join(old, "a");
     let new: Vec<_> = (0..5).map(|_| world.subscriber("a")).collect();
     world.publish(&message("a", "hello").counting(&encoded));
@@ -290,7 +296,7 @@ fn a_codec_nobody_speaks_on_the_topic_is_not_encoded() {
     };
     say(&mut world);
     assert_eq!(encoded.get(), [0, 0], "an empty topic");
-    let old = world.connect_as(Codec::PhoenixV1);
+    let old = world.connect_as(OLD);
     let sub = world.join(old, "a");
     say(&mut world);
     assert_eq!(encoded.get(), [1, 0]);
@@ -305,7 +311,7 @@ fn a_codec_nobody_speaks_on_the_topic_is_not_encoded() {
 #[test]
 fn a_codec_that_cannot_carry_a_message_is_counted_and_the_rest_go_on() {
     let mut world = World::new(WHOLE);
-    let old = world.connect_as(Codec::PhoenixV1);
+    let old = world.connect_as(OLD);
     world.join(old, "a");
     let new = world.subscriber("a");
     world.say("a", "1");

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use moda_core::hub::{Codec, Config, ConnKey, Delivery, Policy, SubKey};
+use moda_core::hub::{Config, ConnKey, Delivery, Policy, SubKey};
 use proptest::prelude::*;
 
 use crate::frames::Frame;
 use crate::oracle::{Member, Oracle, Owed};
-use crate::world::{intercepting, message, World};
+use crate::world::{closing, intercepting, message, World, NEW, OLD};
 
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 /// Where each topic is published to: its own address, and that of its lane.
@@ -97,11 +97,7 @@ impl Pair {
     }
 
     fn open(&mut self, v1: bool, socket: bool) {
-        let codec = if v1 && !socket {
-            Codec::PhoenixV1
-        } else {
-            Codec::PhoenixV2
-        };
+        let codec = if v1 && !socket { OLD } else { NEW };
         let conn = if socket {
             self.world.connect_socket()
         } else {
@@ -218,7 +214,9 @@ impl Pair {
             }
             Step::Close { conn } => {
                 if let Some(conn) = self.conn(conn) {
-                    self.world.hub.close(conn, 1001, "bye", false);
+                    self.world
+                        .hub
+                        .close(conn, 1001, false, closing(1001, "bye"));
                     self.oracle.close(conn, 1001, "bye");
                 }
             }
@@ -252,7 +250,7 @@ impl Pair {
         self.is_part(got, &owed, false)?;
         if let Some(sockets) = sockets.filter(|_| reuse) {
             let next = self.world.adopt(sockets);
-            self.oracle.open(next, Codec::PhoenixV2);
+            self.oracle.open(next, NEW);
             self.conns.push(next);
         }
         Ok(())

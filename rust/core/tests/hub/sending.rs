@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use moda_core::hub::{ms_since_data, send, Action, Sent};
 
 use crate::frames::{text, Frame};
-use crate::world::{read_all, socket_pair, World, SLICED, WHOLE};
+use crate::world::{closing, read_all, socket_pair, World, SLICED, WHOLE};
 
 fn numbered(n: usize, len: usize) -> Vec<String> {
     (0..n).map(|n| format!("{n:0len$}")).collect()
@@ -275,7 +275,7 @@ fn a_descriptors_next_owner_gets_nothing_of_what_was_queued_for_the_last() {
     world.tell(conn, "too late");
     world.hub.activate(sub);
     assert_eq!(world.hub.release(sub), None);
-    world.hub.close(conn, 1001, "too late", true);
+    world.hub.close(conn, 1001, true, closing(1001, "too late"));
     world.hub.resume(conn);
     world.say("a", "too late");
     world.turn();
@@ -338,7 +338,7 @@ fn a_close_frame_follows_all_that_was_queued_and_the_transport_closes_behind_it(
     for text in &said {
         world.say("a", text);
     }
-    world.hub.close(conn, 1000, "", true);
+    world.hub.close(conn, 1000, true, closing(1000, ""));
     world.turn();
     assert!(world.actions.is_empty(), "bytes are still on their way");
     let mut got = world.frames_to_the_end(conn);
@@ -352,7 +352,7 @@ fn after_our_close_the_transport_waits_for_the_peers() {
     let mut world = World::new(WHOLE);
     let conn = world.connect_socket();
     world.hub.hang_up(conn);
-    world.hub.close(conn, 1001, "going", false);
+    world.hub.close(conn, 1001, false, closing(1001, "going"));
     world.turn();
     assert_eq!(world.frames(conn), [Frame::Close(1001, "going".to_owned())]);
     assert!(world.actions.is_empty(), "the peer has not answered");

@@ -6,7 +6,7 @@
 use moda_core::hub::{ConnKey, Policy, SubKey};
 
 use crate::frames::{text, Frame};
-use crate::world::{intercepting, message, World, SLICED};
+use crate::world::{closing, intercepting, message, World, SLICED};
 
 const AT_ONCE: usize = 16;
 
@@ -139,7 +139,10 @@ fn one_who_leaves_and_joins_again_between_slices_gets_each_message_once() {
 fn a_connection_closed_between_slices_gets_what_was_published_and_then_the_close() {
     let mut crowd = half_way(40);
     for n in [2, 35] {
-        crowd.world.hub.close(crowd.conns[n], 1001, "bye", false);
+        crowd
+            .world
+            .hub
+            .close(crowd.conns[n], 1001, false, closing(1001, "bye"));
     }
     crowd.world.say("a", "2");
     crowd.world.turn();

@@ -4,7 +4,7 @@
 use moda_core::hub::{Config, ConnKey, Delivery, Policy};
 
 use crate::frames::{text, Frame};
-use crate::world::{intercepting, message, World, SLICED, WHOLE};
+use crate::world::{closing, intercepting, message, World, SLICED, WHOLE};
 
 pub const LAST: &str = "last before the block";
 
@@ -132,7 +132,9 @@ fn a_close_said_to_a_slow_reader_goes_out_whatever_its_budget() {
     let (mut world, slow, _) = blocked_in(config, Policy::default());
     let almost = "x".repeat(980);
     world.tell(slow, &almost);
-    world.hub.close(slow, 1012, "restart, come back", false);
+    world
+        .hub
+        .close(slow, 1012, false, closing(1012, "restart, come back"));
     world.turn();
     assert!(world.slow.is_empty());
     assert_eq!(

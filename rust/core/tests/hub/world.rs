@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use moda_core::hub::{
     Action, Codec, Config, Conn, ConnKey, Encode, Hub, Intercepts, Policy, Publish, Sink, SubKey,
-    CODECS,
 };
+use moda_core::log::Position;
 use moda_core::ws::{self, Opcode};
 
 use crate::frames::{self, Frame};
@@ -45,7 +45,7 @@ pub struct Message<'a> {
     exclude: SubKey,
     policy: Policy,
     v2_only: bool,
-    encoded: Option<&'a Cell<[u32; CODECS]>>,
+    encoded: Option<&'a Cell<[u32; 2]>>,
 }
 
 pub fn message<'a>(topic: &'a str, text: &'a str) -> Message<'a> {
@@ -89,7 +89,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    pub fn counting(self, encoded: &'a Cell<[u32; CODECS]>) -> Self {
+    pub fn counting(self, encoded: &'a Cell<[u32; 2]>) -> Self {
         Self {
             encoded: Some(encoded),
             ..self
@@ -97,16 +97,29 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Two codecs: what one says bare, the other marks.
+pub const OLD: Codec = Codec::new(0).unwrap();
+pub const NEW: Codec = Codec::new(1).unwrap();
+
+/// A close frame as the last bytes of a connection.
+pub fn closing(code: u16, reason: &'static str) -> impl FnOnce(&mut Vec<u8>) {
+    move |out| {
+        ws::frame_into(out, Opcode::Close, |out| {
+            out.extend_from_slice(&ws::close_payload(code, reason));
+        });
+    }
+}
+
 struct Say<'a>(&'a Message<'a>);
 
 impl Encode for Say<'_> {
-    fn encode(&self, codec: Codec, out: &mut Vec<u8>) -> bool {
+    fn encode(&self, codec: Codec, _: Option<Position>, out: &mut Vec<u8>) -> bool {
         if let Some(cell) = self.0.encoded {
             let mut counts = cell.get();
-            counts[codec as usize] += 1;
+            counts[codec.index()] += 1;
             cell.set(counts);
         }
-        if codec == Codec::PhoenixV1 && self.0.v2_only {
+        if codec == OLD && self.0.v2_only {
             return false;
         }
         say(out, &as_spoken(codec, self.0.text));
@@ -116,9 +129,10 @@ impl Encode for Say<'_> {
 
 /// What a client of `codec` reads when `text` is published.
 pub fn as_spoken(codec: Codec, text: &str) -> String {
-    match codec {
-        Codec::PhoenixV1 => format!("v1 {text}"),
-        Codec::PhoenixV2 => text.to_owned(),
+    if codec == OLD {
+        format!("v1 {text}")
+    } else {
+        text.to_owned()
     }
 }
 
@@ -171,7 +185,7 @@ impl World {
     // -- clients
 
     pub fn connect(&mut self) -> ConnKey {
-        self.connect_as(Codec::PhoenixV2)
+        self.connect_as(NEW)
     }
 
     pub fn connect_as(&mut self, codec: Codec) -> ConnKey {
@@ -188,7 +202,7 @@ impl World {
     /// A connection over these two ends.
     pub fn adopt(&mut self, (server, client): (UnixStream, UnixStream)) -> ConnKey {
         let sink = Sink::Socket(server.as_raw_fd());
-        let conn = self.hub.open(Codec::PhoenixV2, 0, sink, None);
+        let conn = self.hub.open(NEW, 0, sink, None);
         let end = End::Socket {
             server: Some(server),
             client: Some(client),
@@ -289,7 +303,7 @@ impl World {
     }
 
     pub fn publish(&mut self, message: &Message<'_>) -> Vec<SubKey> {
-        self.hub.publish(&Publish {
+        let published = self.hub.publish(&Publish {
             topic: message.topic,
             event: message.event,
             payload: message.text.as_bytes(),
@@ -298,7 +312,8 @@ impl World {
             exclude: message.exclude,
             encode: Say(message),
             policy: message.policy,
-        })
+        });
+        published.interceptors
     }
 
     /// A frame for one connection, behind all broadcasts.
@@ -330,7 +345,8 @@ impl World {
         loop {
             let slow = self.hub.take_slow();
             for conn in &slow {
-                self.hub.close(*conn, 1013, "slow reader", false);
+                self.hub
+                    .close(*conn, 1013, false, closing(1013, "slow reader"));
             }
             let mut idle = slow.is_empty();
             self.slow.extend(slow);

@@ -1,6 +1,6 @@
 //! Phoenix frames of a client: V2 text and V1 (one target, since both are JSON), and V2 binary.
 
-use moda_core::phoenix::{
+use moda_core::dialect::phoenix::{
     decode_binary, decode_text, decode_v1, encode, DecodeError, Inbound, Payload,
 };
 

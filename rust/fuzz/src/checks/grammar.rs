@@ -3,7 +3,7 @@
 //! Slow on purpose and written without a look at the engine: it shares no code and no shortcut
 //! with it. It keeps the top-level parts as text, which is all the frames need.
 
-use moda_core::phoenix::MAX_DEPTH;
+use moda_core::dialect::phoenix::MAX_DEPTH;
 
 /// A JSON value and, for an array or object, what it directly holds.
 #[derive(Debug, PartialEq, Eq)]

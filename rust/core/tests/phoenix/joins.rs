@@ -1,7 +1,6 @@
 //! Joining: accepted, refused, crashed, unrouted, one too many, twice, slowly.
 
-use moda_core::hub::{Codec, Sink};
-use moda_core::session::{Body, Unsent, MAX_NAME};
+use moda_core::gateway::{Body, Unsent, MAX_NAME};
 
 use crate::frames::{text, Frame};
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, CAP, EMPTY};
@@ -24,10 +23,10 @@ fn row_3_an_accepted_join_is_answered_with_its_own_two_refs(talk: &mut Talk) {
         }
     );
     talk.hears(&[]);
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.hears(&[r#"["11","1","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
     assert_eq!(
-        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (talk.gateway.counts.joins, talk.gateway.counts.channels),
         (1, 1)
     );
 }
@@ -40,7 +39,7 @@ fn row_3_the_applications_answer_is_the_response(talk: &mut Talk) {
         let sub = talk
             .says(&format!(r#"["1","2","room:{n}","phx_join",{{}}]"#))
             .sub();
-        talk.sessions
+        talk.gateway
             .join_ok(sub, Body::Json(response.as_bytes()))
             .unwrap();
         talk.hears(&[&format!(
@@ -52,13 +51,13 @@ fn row_3_the_applications_answer_is_the_response(talk: &mut Talk) {
 fn row_3_the_reply_precedes_every_push_and_broadcast_of_that_join(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.broadcast("room:1", "shout", "1");
-    assert_eq!(talk.sessions.push(sub, "early", EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.push(sub, "early", EMPTY), Err(Unsent::Ended));
     assert_eq!(
-        talk.sessions.reply(sub, "\"9\"", "ok", EMPTY),
+        talk.gateway.reply(sub, "\"9\"", "ok", EMPTY),
         Err(Unsent::Ended)
     );
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
-    talk.sessions.push(sub, "first", EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.push(sub, "first", EMPTY).unwrap();
     talk.broadcast("room:1", "shout", "2");
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
@@ -69,26 +68,26 @@ fn row_3_the_reply_precedes_every_push_and_broadcast_of_that_join(talk: &mut Tal
 
 fn row_4_a_refused_join_is_answered_and_the_socket_stays(talk: &mut Talk) {
     let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
-    talk.sessions
+    talk.gateway
         .join_error(sub, br#"{"reason":"unauthorized"}"#)
         .unwrap();
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"unauthorized"}}]"#,
     ]);
-    let counts = &talk.sessions.counts;
+    let counts = &talk.gateway.counts;
     assert_eq!(
         (counts.joins, counts.joins_refused, counts.channels),
         (0, 1, 0)
     );
-    assert_eq!(talk.sessions.hub.topics(), 0);
-    assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
-    assert_eq!(talk.sessions.join_error(sub, b"{}"), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.hub.topics(), 0);
+    assert_eq!(talk.gateway.join_ok(sub, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.join_error(sub, b"{}"), Err(Unsent::Ended));
     talk.joined(3, "room:1");
 }
 
 fn row_5_a_crashed_join_is_answered_by_no_more_than_its_reply(talk: &mut Talk) {
     let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_error(sub, CRASHED).unwrap();
+    talk.gateway.join_error(sub, CRASHED).unwrap();
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#,
     ]);
@@ -103,7 +102,7 @@ fn row_6_a_join_of_an_unrouted_topic_is_unmatched_and_loses_its_join_ref(talk: &
             r#"[null,"2","{topic}","phx_reply",{{"status":"error","response":{{"reason":"unmatched topic"}}}}]"#
         )]);
     }
-    assert_eq!(talk.sessions.counts.unmatched, 5);
+    assert_eq!(talk.gateway.counts.unmatched, 5);
 }
 
 fn row_7_a_join_past_the_cap_is_refused_and_one_that_makes_room_is_not(talk: &mut Talk) {
@@ -116,8 +115,8 @@ fn row_7_a_join_past_the_cap_is_refused_and_one_that_makes_room_is_not(talk: &mu
     talk.hears(&[
         r#"["200","201","room:200","phx_reply",{"status":"error","response":{"reason":"too many channels joined"}}]"#,
     ]);
-    assert_eq!(talk.sessions.counts.channels, CAP as u64);
-    talk.sessions.end(first, false);
+    assert_eq!(talk.gateway.counts.channels, CAP as u64);
+    talk.gateway.end(first, false);
     talk.frames(0);
     talk.joined(202, "room:200");
 }
@@ -127,12 +126,12 @@ fn row_7_a_duplicate_join_at_the_cap_frees_its_own_slot_first(talk: &mut Talk) {
         talk.joined(u32::try_from(n).unwrap(), &format!("room:{n}"));
     }
     let sub = talk.says(r#"["300","301","room:5","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.hears(&[
         r#"["300","301","room:5","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["5","5","room:5","phx_close",{}]"#,
     ]);
-    assert_eq!(talk.sessions.counts.channels, CAP as u64);
+    assert_eq!(talk.gateway.counts.channels, CAP as u64);
 }
 
 fn row_7_joins_under_way_count_too(talk: &mut Talk) {
@@ -150,11 +149,11 @@ fn row_7_joins_under_way_count_too(talk: &mut Talk) {
 
 fn row_8_a_join_without_join_ref_is_answered_with_null_and_pushes_carry_its_ref(talk: &mut Talk) {
     let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
-    talk.sessions.push(sub, "hello", EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.push(sub, "hello", EMPTY).unwrap();
     let asked = talk.says(r#"[null,"8","room:1","ask",{}]"#);
     assert_eq!(asked.sub(), sub);
-    talk.sessions.reply(sub, "\"8\"", "ok", EMPTY).unwrap();
+    talk.gateway.reply(sub, "\"8\"", "ok", EMPTY).unwrap();
     talk.hears(&[
         r#"[null,"7","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["7",null,"room:1","hello",{}]"#,
@@ -164,7 +163,7 @@ fn row_8_a_join_without_join_ref_is_answered_with_null_and_pushes_carry_its_ref(
 
 fn row_8_a_join_without_join_ref_takes_no_message_that_has_one(talk: &mut Talk) {
     let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     assert_eq!(talk.says(r#"["7","8","room:1","ask",{}]"#), Asked::Nothing);
     assert_eq!(
@@ -172,15 +171,15 @@ fn row_8_a_join_without_join_ref_takes_no_message_that_has_one(talk: &mut Talk) 
         Asked::Nothing
     );
     talk.hears(&[]);
-    assert_eq!(talk.sessions.counts.stale, 2);
+    assert_eq!(talk.gateway.counts.stale, 2);
 }
 
 fn row_8_a_join_without_join_ref_ends_with_null(talk: &mut Talk) {
     for crash in [false, true] {
         let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
-        talk.sessions.join_ok(sub, EMPTY).unwrap();
+        talk.gateway.join_ok(sub, EMPTY).unwrap();
         talk.frames(0);
-        talk.sessions.end(sub, crash);
+        talk.gateway.end(sub, crash);
         talk.hears(&[if crash {
             r#"[null,null,"room:1","phx_error",{"reason":"channel_crash"}]"#
         } else {
@@ -191,7 +190,7 @@ fn row_8_a_join_without_join_ref_ends_with_null(talk: &mut Talk) {
 
 fn row_8_a_join_without_join_ref_is_left_with_its_ref_and_closed_with_null(talk: &mut Talk) {
     let sub = talk.says(r#"[null,"7","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     talk.says(r#"[null,"8","room:1","phx_leave",{}]"#);
     talk.hears(&[
@@ -205,14 +204,14 @@ fn row_9_a_slow_join_blocks_neither_heartbeats_nor_other_channels_nor_pushes(tal
     let slow = talk.says(r#"["2","2","room:slow","phx_join",{}]"#).sub();
     talk.says(r#"["9","3","phoenix","heartbeat",{}]"#);
     assert_eq!(talk.says(r#"["1","4","room:other","ask",{}]"#).sub(), other);
-    talk.sessions.reply(other, "\"4\"", "ok", EMPTY).unwrap();
-    talk.sessions.push(other, "news", EMPTY).unwrap();
+    talk.gateway.reply(other, "\"4\"", "ok", EMPTY).unwrap();
+    talk.gateway.push(other, "news", EMPTY).unwrap();
     talk.hears(&[
         r#"[null,"3","phoenix","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","4","room:other","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1",null,"room:other","news",{}]"#,
     ]);
-    talk.sessions.join_ok(slow, EMPTY).unwrap();
+    talk.gateway.join_ok(slow, EMPTY).unwrap();
     talk.hears(&[r#"["2","2","room:slow","phx_reply",{"status":"ok","response":{}}]"#]);
 }
 
@@ -237,8 +236,8 @@ fn row_9_messages_to_a_joining_channel_are_handed_over_in_order(talk: &mut Talk)
         Asked::Nothing
     );
     talk.hears(&[]);
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
-    talk.sessions.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
@@ -249,21 +248,19 @@ fn row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal(ta
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","ask",{}]"#);
-    talk.sessions
-        .join_error(sub, br#"{"reason":"no"}"#)
-        .unwrap();
+    talk.gateway.join_error(sub, br#"{"reason":"no"}"#).unwrap();
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
         r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
         r#"[null,"3","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
     ]);
-    assert_eq!(talk.sessions.counts.unmatched, 2);
+    assert_eq!(talk.gateway.counts.unmatched, 2);
 }
 
 fn row_17_a_message_without_ref_to_a_join_that_is_refused_is_unmatched_too(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.says(r#"["1",null,"room:1","tell",{}]"#);
-    talk.sessions.join_error(sub, b"{}").unwrap();
+    talk.gateway.join_error(sub, b"{}").unwrap();
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"error","response":{}}]"#,
         r#"[null,null,"room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
@@ -277,20 +274,20 @@ fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut 
     assert_ne!(old, new);
     assert_eq!(talk.ended(), [(1, "replaced")]);
     talk.broadcast("room:1", "shout", "2");
-    assert_eq!(talk.sessions.push(old, "late", EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.push(old, "late", EMPTY), Err(Unsent::Ended));
     assert_eq!(
-        talk.sessions.reply(old, "\"1\"", "ok", EMPTY),
+        talk.gateway.reply(old, "\"1\"", "ok", EMPTY),
         Err(Unsent::Ended)
     );
-    talk.sessions.join_ok(new, EMPTY).unwrap();
-    talk.sessions.push(new, "hello", EMPTY).unwrap();
+    talk.gateway.join_ok(new, EMPTY).unwrap();
+    talk.gateway.push(new, "hello", EMPTY).unwrap();
     talk.hears(&[
         r#"[null,null,"room:1","shout",1]"#,
         r#"["2","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
         r#"["2",null,"room:1","hello",{}]"#,
     ]);
-    assert_eq!(talk.sessions.counts.channels, 1);
+    assert_eq!(talk.gateway.counts.channels, 1);
     assert_eq!(talk.says(r#"["1","4","room:1","ask",{}]"#), Asked::Nothing);
     assert_eq!(talk.says(r#"["2","5","room:1","ask",{}]"#).sub(), new);
     talk.hears(&[]);
@@ -299,22 +296,20 @@ fn row_10_a_duplicate_join_is_answered_before_the_old_channels_close(talk: &mut 
 fn row_11_a_duplicate_join_that_is_refused_leaves_the_topic_not_joined(talk: &mut Talk) {
     talk.joined(1, "room:1");
     let new = talk.says(r#"["2","3","room:1","phx_join",{}]"#).sub();
-    talk.sessions
-        .join_error(new, br#"{"reason":"no"}"#)
-        .unwrap();
+    talk.gateway.join_error(new, br#"{"reason":"no"}"#).unwrap();
     talk.says(r#"["1","4","room:1","ask",{}]"#);
     talk.hears(&[
         r#"["2","3","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
         r#"[null,"4","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
     ]);
-    assert_eq!(talk.sessions.counts.channels, 0);
-    assert_eq!(talk.sessions.hub.topics(), 0);
+    assert_eq!(talk.gateway.counts.channels, 0);
+    assert_eq!(talk.gateway.hub.topics(), 0);
 }
 
 fn a_join_repeated_while_it_is_under_way_replaces_it(talk: &mut Talk) {
     let first = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
-    talk.sessions.set_handle(first, 7);
+    talk.gateway.set_handle(first, 7);
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     let second = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
     assert_eq!(talk.ended(), [(7, "replaced")]);
@@ -322,12 +317,12 @@ fn a_join_repeated_while_it_is_under_way_replaces_it(talk: &mut Talk) {
         r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"joined again"}}]"#,
         r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
     ]);
-    assert_eq!(talk.sessions.join_ok(first, EMPTY), Err(Unsent::Ended));
-    assert_eq!(talk.sessions.set_handle(first, 8), Some(8));
-    talk.sessions.join_ok(second, EMPTY).unwrap();
+    assert_eq!(talk.gateway.join_ok(first, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.set_handle(first, 8), Some(8));
+    talk.gateway.join_ok(second, EMPTY).unwrap();
     talk.hears(&[r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
     assert_eq!(
-        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (talk.gateway.counts.joins, talk.gateway.counts.channels),
         (1, 1)
     );
 }
@@ -336,7 +331,7 @@ fn a_joined_channels_close_waits_for_the_last_of_many_joins_after_it(talk: &mut 
     talk.joined(1, "room:1");
     talk.says(r#"["2","2","room:1","phx_join",{}]"#);
     let third = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(third, EMPTY).unwrap();
+    talk.gateway.join_ok(third, EMPTY).unwrap();
     talk.hears(&[
         r#"["2","2","room:1","phx_reply",{"status":"error","response":{"reason":"joined again"}}]"#,
         r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
@@ -352,7 +347,7 @@ fn a_client_that_joins_in_a_loop_runs_up_no_debt(talk: &mut Talk) {
         let answered = talk.frames(0).len();
         assert_eq!(answered, usize::from(n > 0));
     }
-    talk.sessions.join_ok(last.sub(), EMPTY).unwrap();
+    talk.gateway.join_ok(last.sub(), EMPTY).unwrap();
     talk.hears(&[
         r#"["999","999","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
@@ -361,12 +356,12 @@ fn a_client_that_joins_in_a_loop_runs_up_no_debt(talk: &mut Talk) {
 
 fn a_join_under_way_when_the_client_goes_ends_with_the_connection(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
-    talk.sessions.set_handle(sub, 7);
+    talk.gateway.set_handle(sub, 7);
     talk.vanishes(0);
     assert_eq!(talk.ended(), [(7, "closed")]);
-    assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
-    assert_eq!(talk.sessions.counts.channels, 0);
-    assert_eq!(talk.sessions.hub.topics(), 0);
+    assert_eq!(talk.gateway.join_ok(sub, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.counts.channels, 0);
+    assert_eq!(talk.gateway.hub.topics(), 0);
 }
 
 fn parameters_of_the_topic_are_told_with_the_join(talk: &mut Talk) {
@@ -411,17 +406,14 @@ in_both_text_dialects! {
 #[test]
 fn each_mount_has_its_own_cap_and_routes() {
     let mut talk = Talk::new(Speech::V2Text);
-    let mount = talk.sessions.add_mount(1, 1000, 0);
-    talk.sessions.expose(mount, "room:*", 0).unwrap();
-    let conn = talk
-        .sessions
-        .hub
-        .open(Codec::PhoenixV2, mount, Sink::Transport, None);
-    let mut says = |frame: &[u8]| Asked::of(talk.sessions.receive(conn, 1, true, false, frame));
+    let mount = talk.gateway.add_mount(1, 1000, 0);
+    talk.gateway.expose(mount, "room:*", 0).unwrap();
+    let conn = talk.connect_as("phoenix/2", mount);
+    let mut says = |frame: &[u8]| Asked::of(talk.receive(conn, 1, true, false, frame));
     assert_eq!(says(br#"["1","1","user:1","phx_join",{}]"#), Asked::Nothing);
     says(br#"["2","2","room:1","phx_join",{}]"#).sub();
     assert_eq!(says(br#"["3","3","room:2","phx_join",{}]"#), Asked::Nothing);
-    let counts = &talk.sessions.counts;
+    let counts = &talk.gateway.counts;
     assert_eq!((counts.unmatched, counts.joins_refused), (1, 1));
 }
 
@@ -429,7 +421,7 @@ fn each_mount_has_its_own_cap_and_routes() {
 fn a_binary_join_reply_is_a_binary_reply() {
     let mut talk = Talk::new(Speech::V2Text);
     let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
-    talk.sessions
+    talk.gateway
         .join_ok(sub, Body::Binary(b"\x00\xff"))
         .unwrap();
     let reply = b"\x01\x01\x01\x06\x0212room:1ok\x00\xff".to_vec();
@@ -440,13 +432,13 @@ fn a_binary_join_reply_is_a_binary_reply() {
 fn a_binary_join_reply_that_v1_cannot_take_is_a_crashed_join() {
     let mut talk = Talk::new(Speech::V1);
     let sub = talk.says(r#"["1","2","room:1","phx_join",{}]"#).sub();
-    let sent = talk.sessions.join_ok(sub, Body::Binary(b"\x00"));
+    let sent = talk.gateway.join_ok(sub, Body::Binary(b"\x00"));
     assert_eq!(sent, Err(Unsent::Unencodable));
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#,
     ]);
     assert_eq!(
-        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (talk.gateway.counts.joins, talk.gateway.counts.channels),
         (0, 0)
     );
 }
@@ -469,8 +461,8 @@ fn names_that_would_be_kept_are_bounded() {
             r#""phx_reply",{"status":"error","response":{"reason":"topic, join_ref or ref too long"}}]"#
         ));
     }
-    assert_eq!(talk.sessions.counts.channels, 0);
-    assert_eq!(talk.sessions.counts.joins_refused, 3);
+    assert_eq!(talk.gateway.counts.channels, 0);
+    assert_eq!(talk.gateway.counts.joins_refused, 3);
     let fits = "x".repeat(MAX_NAME - 5);
     talk.joined(1, &format!("room:{fits}"));
     // The quotes around a ref are the wire's and no part of it.
@@ -486,7 +478,7 @@ fn a_streams_handle_is_told_of_the_joins_end_and_given_back_with_its_answer() {
         let sub = talk
             .says(&format!(r#"["{n}","{n}","news:1","phx_join",{{}}]"#))
             .sub();
-        assert_eq!(talk.sessions.set_handle(sub, n), None);
+        assert_eq!(talk.gateway.set_handle(sub, n), None);
         sub
     };
     join(&mut talk, 1);
@@ -495,9 +487,9 @@ fn a_streams_handle_is_told_of_the_joins_end_and_given_back_with_its_answer() {
     talk.says(r#"["2","3","news:1","phx_leave",{}]"#);
     assert_eq!(talk.ended(), [(2, "left")]);
     let decided = join(&mut talk, 4);
-    assert_eq!(talk.sessions.join_ok(decided, EMPTY), Ok(Some(4)));
+    assert_eq!(talk.gateway.join_ok(decided, EMPTY), Ok(Some(4)));
     // Decided before it could be kept: nobody would ever take it back.
-    assert_eq!(talk.sessions.set_handle(decided, 5), Some(5));
+    assert_eq!(talk.gateway.set_handle(decided, 5), Some(5));
     join(&mut talk, 6);
     talk.vanishes(0);
     assert_eq!(talk.ended(), [(6, "closed")]);
@@ -510,7 +502,7 @@ fn refs_that_wait_for_a_join_are_bounded() {
     for n in 0..10_000 {
         talk.says(&format!(r#"["1","{n}","room:1","ask",{{}}]"#));
     }
-    talk.sessions.join_error(sub, b"{}").unwrap();
+    talk.gateway.join_error(sub, b"{}").unwrap();
     let frames = talk.frames(0);
     assert_eq!(
         frames[1],

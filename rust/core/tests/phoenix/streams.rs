@@ -5,7 +5,7 @@ use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Talk, EMPTY};
 fn subscribed(talk: &mut Talk) {
     let asked = talk.says(r#"["1","1","news:1","phx_join",{}]"#);
     assert!(matches!(asked, Asked::Join { route: 1, .. }));
-    talk.sessions.join_ok(asked.sub(), EMPTY).unwrap();
+    talk.gateway.join_ok(asked.sub(), EMPTY).unwrap();
     talk.hears(&[r#"["1","1","news:1","phx_reply",{"status":"ok","response":{}}]"#]);
 }
 
@@ -23,7 +23,7 @@ fn a_message_to_a_stream_is_refused_and_counted(talk: &mut Talk) {
     ]);
     assert_eq!(talk.says(r#"["0","3","news:1","ask",{}]"#), Asked::Nothing);
     talk.hears(&[]);
-    let counts = &talk.sessions.counts;
+    let counts = &talk.gateway.counts;
     assert_eq!((counts.to_stream, counts.stale), (1, 1));
 }
 
@@ -34,7 +34,7 @@ fn a_message_to_a_stream_that_asks_for_no_answer_gets_none(talk: &mut Talk) {
         Asked::Nothing
     );
     talk.hears(&[]);
-    assert_eq!(talk.sessions.counts.to_stream, 1);
+    assert_eq!(talk.gateway.counts.to_stream, 1);
 }
 
 fn a_stream_is_left_without_asking_anybody(talk: &mut Talk) {
@@ -48,13 +48,13 @@ fn a_stream_is_left_without_asking_anybody(talk: &mut Talk) {
         r#"["1","1","news:1","phx_close",{}]"#,
     ]);
     assert!(talk.ended().is_empty());
-    assert_eq!(talk.sessions.hub.topics(), 0);
+    assert_eq!(talk.gateway.hub.topics(), 0);
 }
 
 fn a_stream_joined_again_replaces_itself(talk: &mut Talk) {
     subscribed(talk);
     let sub = talk.says(r#"["2","2","news:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.hears(&[
         r#"["2","2","news:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","news:1","phx_close",{}]"#,

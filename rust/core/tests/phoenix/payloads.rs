@@ -1,7 +1,7 @@
 //! Frames a client may not send, and binary ones in both directions, byte for byte.
 
+use moda_core::gateway::{Body, Unsent};
 use moda_core::hub::SubKey;
-use moda_core::session::{Body, Unsent};
 use moda_core::ws::Opcode;
 
 use crate::frames::{text, Frame};
@@ -18,7 +18,7 @@ fn undecodable(speech: Speech, op: Opcode, frames: &[(&[u8], &str)]) {
         assert_eq!(talk.sends(0, op, frame), Asked::Nothing);
         let close = Frame::Close(1011, (*label).to_owned());
         assert_eq!(talk.frames(0), [close], "{frame:?}");
-        assert_eq!(talk.sessions.counts.undecodable[label], 1);
+        assert_eq!(talk.gateway.counts.undecodable[label], 1);
         let complaints = talk.complaints();
         assert!(matches!(complaints[..], [(conn, 1011, why)]
             if conn == talk.conn(0) && why == *label));
@@ -26,7 +26,7 @@ fn undecodable(speech: Speech, op: Opcode, frames: &[(&[u8], &str)]) {
         // Nothing that comes behind it counts, and the neighbour goes on.
         assert_eq!(talk.sends(0, op, frame), Asked::Nothing);
         assert!(talk.complaints().is_empty());
-        assert_eq!(talk.sessions.counts.undecodable[label], 1);
+        assert_eq!(talk.gateway.counts.undecodable[label], 1);
         let asked = talk.client_says(other, r#"["3","4","room:1","ask",{}]"#);
         assert!(matches!(asked, Asked::Message { .. }));
     }
@@ -120,15 +120,15 @@ fn text_that_is_not_utf_8_ends_the_connection_with_1007() {
     talk.sends(0, Opcode::Text, b"[\"\xff\"]");
     let close = Frame::Close(1007, "text is not UTF-8".to_owned());
     assert_eq!(talk.frames(0), [close]);
-    assert_eq!(talk.sessions.counts.violations["text is not UTF-8"], 1);
+    assert_eq!(talk.gateway.counts.violations["text is not UTF-8"], 1);
 }
 
 #[test]
 fn a_binary_push_is_the_golden_frame_with_raw_data() {
     let mut talk = Talk::new(Speech::V2Text);
-    talk.sessions.expose(0, "topic", 0).unwrap();
+    talk.gateway.expose(0, "topic", 0).unwrap();
     let sub = talk.says(r#"["12","1","topic","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     let push =
         b"\x00\x02\x03\x05\x05\x31\x32\x31\x32\x33\x74\x6f\x70\x69\x63\x65\x76\x65\x6e\x74fef";
@@ -142,11 +142,11 @@ fn a_binary_push_is_the_golden_frame_with_raw_data() {
             reference: "\"123\"".to_owned(),
         }
     );
-    talk.sessions
+    talk.gateway
         .reply(sub, "\"123\"", "ok", Body::Binary(&[0, 255]))
         .unwrap();
-    talk.sessions.push(sub, "event", Body::Binary(b"")).unwrap();
-    talk.sessions.publish(
+    talk.gateway.push(sub, "event", Body::Binary(b"")).unwrap();
+    talk.gateway.publish(
         "topic",
         "event",
         Body::Binary(b"x"),
@@ -166,14 +166,14 @@ fn a_binary_push_is_the_golden_frame_with_raw_data() {
 #[test]
 fn lengths_in_binary_frames_count_bytes() {
     let mut talk = Talk::new(Speech::V2Text);
-    talk.sessions.expose(0, "ü", 0).unwrap();
+    talk.gateway.expose(0, "ü", 0).unwrap();
     let sub = talk.says(r#"["1","1","ü","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     let asked = talk.sends(0, Opcode::Binary, "\0\u{1}\u{1}\u{2}\u{2}12üé!".as_bytes());
     assert!(matches!(asked, Asked::Message { event, payload, .. }
         if event == "é" && payload == b"!"));
-    talk.sessions.push(sub, "é", Body::Binary(b"!")).unwrap();
+    talk.gateway.push(sub, "é", Body::Binary(b"!")).unwrap();
     let push = "\0\u{1}\u{2}\u{2}1üé!".as_bytes().to_vec();
     assert_eq!(talk.frames(0), [Frame::Binary(push)]);
 }
@@ -182,9 +182,9 @@ fn lengths_in_binary_frames_count_bytes() {
 fn null_refs_are_nothing_in_binary_and_numbers_are_digits() {
     let mut talk = Talk::new(Speech::V2Text);
     let sub = talk.says(r#"[null,17,"room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, Body::Binary(b"!")).unwrap();
-    talk.sessions.push(sub, "e", Body::Binary(b"!")).unwrap();
-    talk.sessions
+    talk.gateway.join_ok(sub, Body::Binary(b"!")).unwrap();
+    talk.gateway.push(sub, "e", Body::Binary(b"!")).unwrap();
+    talk.gateway
         .reply(sub, "null", "ok", Body::Binary(b"!"))
         .unwrap();
     assert_eq!(
@@ -206,19 +206,19 @@ fn an_empty_ref_in_binary_is_not_null_and_so_it_is_stale() {
     let null = b"\x00\x04\x01\x06\x03null2room:1ask";
     assert_eq!(talk.sends(0, Opcode::Binary, null), Asked::Nothing);
     talk.hears(&[]);
-    assert_eq!(talk.sessions.counts.stale, 2);
+    assert_eq!(talk.gateway.counts.stale, 2);
 }
 
 #[test]
 fn who_joined_with_a_number_cannot_speak_for_that_join_in_binary() {
     let mut talk = Talk::new(Speech::V2Text);
     let sub = talk.says(r#"[1,1,"room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     let push = b"\x00\x01\x01\x06\x0312room:1ask";
     assert_eq!(talk.sends(0, Opcode::Binary, push), Asked::Nothing);
     talk.hears(&[]);
-    assert_eq!(talk.sessions.counts.stale, 1);
+    assert_eq!(talk.gateway.counts.stale, 1);
 }
 
 #[test]
@@ -227,18 +227,18 @@ fn names_over_255_bytes_do_not_fit_a_binary_frame_and_do_fit_text() {
     let long = "e".repeat(256);
     let sub = talk.joined(1, "room:1");
     let binary = Body::Binary(b"!");
-    let push = talk.sessions.push(sub, &long, binary);
+    let push = talk.gateway.push(sub, &long, binary);
     assert_eq!(push, Err(Unsent::Unencodable));
-    let reply = talk.sessions.reply(sub, "\"2\"", &long, binary);
+    let reply = talk.gateway.reply(sub, "\"2\"", &long, binary);
     assert_eq!(reply, Err(Unsent::Unencodable));
     let reference = format!("\"{long}\"");
-    let reply = talk.sessions.reply(sub, &reference, "ok", binary);
+    let reply = talk.gateway.reply(sub, &reference, "ok", binary);
     assert_eq!(reply, Err(Unsent::Unencodable));
-    talk.sessions
+    talk.gateway
         .publish("room:1", &long, binary, None, SubKey::default());
     talk.hears(&[]);
-    assert_eq!(talk.sessions.hub.stats.unencodable, 1);
-    talk.sessions.push(sub, &long, EMPTY).unwrap();
+    assert_eq!(talk.gateway.hub.stats.unencodable, 1);
+    talk.gateway.push(sub, &long, EMPTY).unwrap();
     talk.hears(&[&format!(r#"["1",null,"room:1","{long}",{{}}]"#)]);
 }
 
@@ -248,10 +248,10 @@ fn v1_can_be_pushed_and_answered_no_binary() {
     let sub = talk.joined(1, "room:1");
     let binary = Body::Binary(b"!");
     assert_eq!(
-        talk.sessions.push(sub, "e", binary),
+        talk.gateway.push(sub, "e", binary),
         Err(Unsent::Unencodable)
     );
-    let reply = talk.sessions.reply(sub, "\"2\"", "ok", binary);
+    let reply = talk.gateway.reply(sub, "\"2\"", "ok", binary);
     assert_eq!(reply, Err(Unsent::Unencodable));
     talk.hears(&[]);
 }
@@ -262,9 +262,9 @@ fn v1_writes_its_objects_as_documented() {
     let join =
         br#"{"topic":"room:1","event":"phx_join","payload":{"a":1},"ref":"1","join_ref":"1"}"#;
     let sub = talk.sends(0, Opcode::Text, join).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
-    talk.sessions.push(sub, "hello", Body::Json(b"[]")).unwrap();
-    talk.sessions.end(sub, true);
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.push(sub, "hello", Body::Json(b"[]")).unwrap();
+    talk.gateway.end(sub, true);
     assert_eq!(
         talk.frames(0),
         [
@@ -290,5 +290,5 @@ fn v1_drops_messages_of_an_earlier_join_too() {
         talk.sends(0, Opcode::Text, plain),
         Asked::Message { .. }
     ));
-    assert_eq!(talk.sessions.counts.stale, 1);
+    assert_eq!(talk.gateway.counts.stale, 1);
 }

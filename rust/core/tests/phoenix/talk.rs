@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use moda_core::hub::{Action, Codec, Config, ConnKey, Delivery, Hub, Policy, Sink, SubKey};
-use moda_core::session::{Body, Content, Kind, Route, Sessions, Verdict};
+use moda_core::dialect::{self, websocket};
+use moda_core::gateway::{Body, Content, Gateway, Kind, Route, Verdict};
+use moda_core::hub::{Action, Config, ConnKey, Delivery, Hub, Policy, Sink, SubKey};
 use moda_core::ws::Opcode;
 use serde_json::value::RawValue;
 
@@ -144,7 +145,7 @@ impl Asked {
 }
 
 pub struct Talk {
-    pub sessions: Sessions<u32>,
+    pub gateway: Gateway<u32>,
     pub speech: Speech,
     pub actions: Vec<Action>,
     clients: Vec<ConnKey>,
@@ -163,8 +164,8 @@ pub const EMPTY: Body<'static> = Body::Json(b"{}");
 impl Talk {
     /// One mount with channels at `room:*` and `user:{name}` and a stream at `news:*`; one client.
     pub fn new(speech: Speech) -> Self {
-        let mut sessions = Sessions::new(Hub::new(Config::default(), 1));
-        let mount = sessions.add_mount(CAP, MAX_MESSAGE, IDLE_MS);
+        let mut gateway = dialect::gateway(Hub::new(Config::default(), 1));
+        let mount = gateway.add_mount(CAP, MAX_MESSAGE, IDLE_MS);
         let policy = Policy {
             delivery: Delivery::Every,
             history: None,
@@ -174,13 +175,13 @@ impl Talk {
             policy,
             intercepts: None,
         };
-        let rooms = sessions.add_route(route(Kind::Channel));
-        let news = sessions.add_route(route(Kind::Stream));
+        let rooms = gateway.add_route(route(Kind::Channel));
+        let news = gateway.add_route(route(Kind::Stream));
         for (pattern, route) in [("room:*", rooms), ("news:*", news), ("user:{name}", rooms)] {
-            sessions.expose(mount, pattern, route).expect("a pattern");
+            gateway.expose(mount, pattern, route).expect("a pattern");
         }
         let mut talk = Self {
-            sessions,
+            gateway,
             speech,
             actions: Vec::new(),
             clients: Vec::new(),
@@ -193,13 +194,31 @@ impl Talk {
 
     /// Another client of the same dialect; returns its number. The first is 0.
     pub fn connect(&mut self) -> usize {
-        let codec = match self.speech {
-            Speech::V2Text | Speech::V2Binary => Codec::PhoenixV2,
-            Speech::V1 => Codec::PhoenixV1,
+        let variant = match self.speech {
+            Speech::V2Text | Speech::V2Binary => "phoenix/2",
+            Speech::V1 => "phoenix/1",
         };
-        let hub = &mut self.sessions.hub;
-        self.clients.push(hub.open(codec, 0, Sink::Transport, None));
+        let client = self.connect_as(variant, 0);
+        self.clients.push(client);
         self.clients.len() - 1
+    }
+
+    /// A client of any variant and mount, which is none of the numbered ones.
+    pub fn connect_as(&mut self, variant: &str, mount: u16) -> ConnKey {
+        let codec = self.gateway.codec(variant).expect("a variant");
+        self.gateway.open(codec, mount, Sink::Transport, None)
+    }
+
+    /// One frame, unmasked.
+    pub fn receive<'f>(
+        &mut self,
+        conn: ConnKey,
+        op: u8,
+        fin: bool,
+        rsv: bool,
+        payload: &'f [u8],
+    ) -> Verdict<'f> {
+        websocket::receive(&mut self.gateway, conn, op, fin, rsv, payload)
     }
 
     pub fn conn(&self, client: usize) -> ConnKey {
@@ -230,7 +249,7 @@ impl Talk {
     /// A whole frame, as it is.
     pub fn sends(&mut self, client: usize, op: Opcode, payload: &[u8]) -> Asked {
         let conn = self.clients[client];
-        let verdict = self.sessions.receive(conn, op as u8, true, false, payload);
+        let verdict = self.receive(conn, op as u8, true, false, payload);
         Asked::of(verdict)
     }
 
@@ -242,8 +261,8 @@ impl Talk {
     pub fn client_joined(&mut self, client: usize, n: u32, topic: &str) -> SubKey {
         let join = format!(r#"["{n}","{n}","{topic}","phx_join",{{}}]"#);
         let sub = self.client_says(client, &join).sub();
-        assert_eq!(self.sessions.set_handle(sub, n), None);
-        self.sessions.join_ok(sub, EMPTY).expect("a join under way");
+        assert_eq!(self.gateway.set_handle(sub, n), None);
+        self.gateway.join_ok(sub, EMPTY).expect("a join under way");
         let reply =
             format!(r#"["{n}","{n}","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#);
         self.client_hears(client, &[&reply]);
@@ -254,12 +273,12 @@ impl Talk {
     pub fn broadcast(&mut self, topic: &str, event: &str, json: &str) {
         let body = Body::Json(json.as_bytes());
         let nobody = SubKey::default();
-        self.sessions.publish(topic, event, body, None, nobody);
+        self.gateway.publish(topic, event, body, None, nobody);
     }
 
     /// The client is gone without a word.
     pub fn vanishes(&mut self, client: usize) {
-        self.sessions.lost(self.clients[client]);
+        self.gateway.lost(self.clients[client]);
     }
 
     pub fn stalls(&mut self, client: usize) {
@@ -295,31 +314,31 @@ impl Talk {
 
     /// The channels that ended without the driver asking, and why.
     pub fn ended(&mut self) -> Vec<(u32, &'static str)> {
-        std::iter::from_fn(|| self.sessions.next_ended()).collect()
+        std::iter::from_fn(|| self.gateway.next_ended()).collect()
     }
 
     pub fn complaints(&mut self) -> Vec<(ConnKey, u16, &'static str)> {
-        std::iter::from_fn(|| self.sessions.next_complaint()).collect()
+        std::iter::from_fn(|| self.gateway.next_complaint()).collect()
     }
 
     /// Turns of the loop until nothing is left to do.
     pub fn turn(&mut self) {
         loop {
-            self.sessions.close_slow();
-            self.sessions.hub.flush();
+            self.gateway.close_slow();
+            self.gateway.hub.flush();
             let mut quiet = true;
-            while let Some((conn, bytes)) = self.sessions.hub.next_write() {
+            while let Some((conn, bytes)) = self.gateway.hub.next_write() {
                 quiet = false;
                 self.received.entry(conn).or_default().extend(bytes);
                 if !self.stalled.contains(&conn) {
-                    self.sessions.hub.resume(conn);
+                    self.gateway.hub.resume(conn);
                 }
             }
-            while let Some(action) = self.sessions.hub.next_action() {
+            while let Some(action) = self.gateway.hub.next_action() {
                 quiet = false;
                 self.actions.push(action);
             }
-            if quiet && !self.sessions.hub.needs_flush() {
+            if quiet && !self.gateway.hub.needs_flush() {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! Leaving: in order, late, twice, nobody, and back again at once.
 
-use moda_core::session::Unsent;
+use moda_core::gateway::Unsent;
 
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, EMPTY};
 
@@ -10,23 +10,23 @@ fn row_18_a_leave_is_answered_and_then_the_channel_closed(talk: &mut Talk) {
     let reference = "\"2\"".to_owned();
     assert_eq!(asked, Asked::Leave { sub, reference });
     talk.hears(&[]);
-    assert_eq!(talk.sessions.finish_leave(sub, "\"2\""), Some(1));
+    assert_eq!(talk.gateway.finish_leave(sub, "\"2\""), Some(1));
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
     ]);
     assert_eq!(
-        (talk.sessions.counts.leaves, talk.sessions.counts.channels),
+        (talk.gateway.counts.leaves, talk.gateway.counts.channels),
         (1, 0)
     );
-    assert_eq!(talk.sessions.finish_leave(sub, "\"2\""), None);
+    assert_eq!(talk.gateway.finish_leave(sub, "\"2\""), None);
     assert!(talk.ended().is_empty(), "the driver knows");
 }
 
 fn row_18_a_leave_without_join_ref_is_honoured(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
     talk.says(r#"[null,"2","room:1","phx_leave",{}]"#);
-    talk.sessions.finish_leave(sub, "\"2\"");
+    talk.gateway.finish_leave(sub, "\"2\"");
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
@@ -38,11 +38,11 @@ fn row_18_what_was_sent_before_the_leave_is_answered_before_its_close(talk: &mut
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","phx_leave",{}]"#);
     talk.broadcast("room:1", "shout", "1");
-    talk.sessions.reply(sub, "\"2\"", "ok", EMPTY).unwrap();
-    talk.sessions.push(sub, "goodbye", EMPTY).unwrap();
-    talk.sessions.finish_leave(sub, "\"3\"");
+    talk.gateway.reply(sub, "\"2\"", "ok", EMPTY).unwrap();
+    talk.gateway.push(sub, "goodbye", EMPTY).unwrap();
+    talk.gateway.finish_leave(sub, "\"3\"");
     talk.broadcast("room:1", "shout", "2");
-    assert_eq!(talk.sessions.push(sub, "late", EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.push(sub, "late", EMPTY), Err(Unsent::Ended));
     talk.hears(&[
         r#"[null,null,"room:1","shout",1]"#,
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
@@ -59,7 +59,7 @@ fn row_19_a_stale_leave_is_ignored_and_the_channel_stays_joined(talk: &mut Talk)
         Asked::Nothing
     );
     talk.hears(&[]);
-    assert_eq!(talk.sessions.counts.stale, 1);
+    assert_eq!(talk.gateway.counts.stale, 1);
     assert_eq!(talk.says(r#"["5","7","room:1","ask",{}]"#).sub(), sub);
 }
 
@@ -71,7 +71,7 @@ fn row_20_a_leave_of_what_is_not_joined_is_ok_with_its_own_join_ref_and_no_close
             r#"["7","8","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#
         )]);
     }
-    assert_eq!(talk.sessions.counts.leaves, 0);
+    assert_eq!(talk.gateway.counts.leaves, 0);
 }
 
 fn row_20_a_leave_of_what_is_not_joined_echoes_a_null_join_ref(talk: &mut Talk) {
@@ -84,7 +84,7 @@ fn row_21_events_between_a_leave_and_its_close_are_met_with_silence(talk: &mut T
     talk.says(r#"["1","2","room:1","phx_leave",{}]"#);
     assert_eq!(talk.says(r#"["1","3","room:1","ask",{}]"#), Asked::Nothing);
     talk.hears(&[]);
-    talk.sessions.finish_leave(sub, "\"2\"");
+    talk.gateway.finish_leave(sub, "\"2\"");
     talk.frames(0);
     talk.says(r#"["1","4","room:1","ask",{}]"#);
     talk.hears(&[
@@ -99,7 +99,7 @@ fn row_21_two_leaves_in_a_row_get_one_reply_and_one_close(talk: &mut Talk) {
         talk.says(r#"["1","3","room:1","phx_leave",{}]"#),
         Asked::Nothing
     );
-    talk.sessions.finish_leave(sub, "\"2\"");
+    talk.gateway.finish_leave(sub, "\"2\"");
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
@@ -111,8 +111,8 @@ fn row_22_a_leave_followed_by_a_join_at_once_is_a_duplicate_join(talk: &mut Talk
     talk.says(r#"["1","2","room:1","phx_leave",{}]"#);
     let new = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
     assert_eq!(talk.ended(), [(1, "replaced")]);
-    assert_eq!(talk.sessions.finish_leave(old, "\"2\""), None);
-    talk.sessions.join_ok(new, EMPTY).unwrap();
+    assert_eq!(talk.gateway.finish_leave(old, "\"2\""), None);
+    talk.gateway.join_ok(new, EMPTY).unwrap();
     talk.hears(&[
         r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
@@ -123,9 +123,9 @@ fn row_22_a_leave_followed_by_a_join_at_once_is_a_duplicate_join(talk: &mut Talk
 fn row_22_a_leave_that_was_finished_before_the_join_is_a_leave(talk: &mut Talk) {
     let old = talk.joined(1, "room:1");
     talk.says(r#"["1","2","room:1","phx_leave",{}]"#);
-    talk.sessions.finish_leave(old, "\"2\"");
+    talk.gateway.finish_leave(old, "\"2\"");
     let new = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(new, EMPTY).unwrap();
+    talk.gateway.join_ok(new, EMPTY).unwrap();
     talk.hears(&[
         r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
@@ -137,14 +137,14 @@ fn a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_
     talk: &mut Talk,
 ) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
-    talk.sessions.set_handle(sub, 7);
+    talk.gateway.set_handle(sub, 7);
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     assert_eq!(
         talk.says(r#"["1","3","room:1","phx_leave",{}]"#),
         Asked::Nothing
     );
     assert_eq!(talk.ended(), [(7, "left")]);
-    assert_eq!(talk.sessions.join_ok(sub, EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.join_ok(sub, EMPTY), Err(Unsent::Ended));
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"left"}}]"#,
         r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
@@ -152,10 +152,10 @@ fn a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_
         r#"["1","1","room:1","phx_close",{}]"#,
     ]);
     assert_eq!(
-        (talk.sessions.counts.joins, talk.sessions.counts.channels),
+        (talk.gateway.counts.joins, talk.gateway.counts.channels),
         (0, 0)
     );
-    assert_eq!(talk.sessions.hub.topics(), 0);
+    assert_eq!(talk.gateway.hub.topics(), 0);
 }
 
 fn a_leave_while_a_duplicate_join_is_under_way_closes_both(talk: &mut Talk) {
@@ -168,12 +168,12 @@ fn a_leave_while_a_duplicate_join_is_under_way_closes_both(talk: &mut Talk) {
         r#"["2","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["2","2","room:1","phx_close",{}]"#,
     ]);
-    assert_eq!(talk.sessions.counts.channels, 0);
+    assert_eq!(talk.gateway.counts.channels, 0);
 }
 
 fn a_channel_the_driver_keeps_nothing_for_is_left_at_once(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.frames(0);
     assert_eq!(
         talk.says(r#"["1","2","room:1","phx_leave",{}]"#),

@@ -1,9 +1,9 @@
 //! The last messages of a topic, numbered, for clients that come back.
 //!
-//! An `offset` counts a topic's messages, from 1 or from where forgotten topics ended; an `epoch`
-//! names one life of the whole hub. A client that shows an old epoch, or an offset that has left the
-//! ring, has a gap and is told so; anything else is recovered exactly. Bounded by count, age and
-//! bytes, whichever is reached first; `keeping` bounds the histories of all topics together.
+//! An `offset` counts a topic's messages, from 1 and without holes; an `epoch` names one life of the
+//! topic. A client that shows an old epoch, or an offset that has left the ring, has a gap and is told
+//! so; anything else is recovered exactly. Bounded by count, age and bytes, whichever is reached
+//! first; `hub/keeping` bounds the histories of all topics together.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,6 +11,15 @@ use std::sync::Arc;
 /// What a kept message costs beside its event and payload: its place in the ring, two shared
 /// allocations and their rounding. Without it a million empty messages would count as nothing.
 pub const MESSAGE_BYTES: usize = 128;
+
+/// A message's place in its topic: the same numbers on every transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Names one life of the topic: at most 2^53, so that every JSON reader holds it exactly.
+    pub epoch: u64,
+    /// Counts the topic's messages from 1; 0 is before the first.
+    pub offset: u64,
+}
 
 /// One kept message: what recovery encodes again for whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,18 +75,19 @@ impl History {
         }
     }
 
-    /// Counts on from `offset`; only before the first message.
-    pub fn begin_after(&mut self, offset: u64) {
-        if self.next == 1 {
-            self.next = offset + 1;
-        }
-    }
-
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// The offset of the newest message; before the first 0, or what [`History::begin_after`] said.
+    /// Where the topic stands: the position of its newest message.
+    pub fn position(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset: self.offset(),
+        }
+    }
+
+    /// The offset of the newest message; 0 before the first.
     pub fn offset(&self) -> u64 {
         self.next - 1
     }
@@ -142,12 +152,12 @@ impl History {
         true
     }
 
-    /// Everything after `offset` of `epoch`.
-    pub fn since(&self, epoch: u64, offset: u64) -> Recovery<'_> {
-        if epoch != self.epoch || offset >= self.next {
+    /// Everything after a position.
+    pub fn since(&self, position: Position) -> Recovery<'_> {
+        if position.epoch != self.epoch || position.offset >= self.next {
             return Recovery::Gap;
         }
-        let missed = self.next - 1 - offset;
+        let missed = self.next - 1 - position.offset;
         if missed > self.ring.len() as u64 {
             return Recovery::Gap;
         }
@@ -173,15 +183,19 @@ mod tests {
         }
     }
 
+    fn at(epoch: u64, offset: u64) -> Position {
+        Position { epoch, offset }
+    }
+
     #[test]
     fn what_was_missed_comes_back_in_order_and_nothing_else() {
         let mut h = History::new(7, LIMITS);
         for n in 0..5u8 {
             h.push("e", &[n], false, 0);
         }
-        assert_eq!(offsets(&h.since(7, 3)), Some(vec![4, 5]));
-        assert_eq!(offsets(&h.since(7, 2)), Some(vec![3, 4, 5]));
-        assert_eq!(offsets(&h.since(7, 5)), Some(vec![]));
+        assert_eq!(offsets(&h.since(at(7, 3))), Some(vec![4, 5]));
+        assert_eq!(offsets(&h.since(at(7, 2))), Some(vec![3, 4, 5]));
+        assert_eq!(offsets(&h.since(at(7, 5))), Some(vec![]));
     }
 
     #[test]
@@ -190,9 +204,9 @@ mod tests {
         for n in 0..5u8 {
             h.push("e", &[n], false, 0);
         }
-        assert_eq!(offsets(&h.since(6, 4)), None);
-        assert_eq!(offsets(&h.since(7, 1)), None);
-        assert_eq!(offsets(&h.since(7, 6)), None);
+        assert_eq!(offsets(&h.since(at(6, 4))), None);
+        assert_eq!(offsets(&h.since(at(7, 1))), None);
+        assert_eq!(offsets(&h.since(at(7, 6))), None);
     }
 
     #[test]
@@ -205,7 +219,7 @@ mod tests {
         assert!(h.is_empty());
         assert_eq!(h.bytes(), 0);
         assert_eq!(h.offset(), 2);
-        assert_eq!(offsets(&h.since(1, 2)), Some(vec![]));
+        assert_eq!(offsets(&h.since(at(1, 2))), Some(vec![]));
     }
 
     #[test]

@@ -9,14 +9,28 @@ use std::borrow::Cow;
 
 use serde::de::IgnoredAny;
 
-use super::{DecodeError, MAX_DEPTH};
+/// How many arrays and objects may stand open at once in a text.
+///
+/// Checked before anything recursive sees the text: decoders down the line (Python's among them)
+/// spend stack per level, and a few hundred kilobytes of `[` must not find out how much.
+pub const MAX_DEPTH: usize = 128;
+
+/// Why bytes are not JSON text that the engine takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    NotUtf8,
+    /// Not one JSON value, or a string in it holds half a surrogate pair.
+    NotJson,
+    /// More than [`MAX_DEPTH`] levels of nesting.
+    TooDeep,
+}
 
 /// The frame as text, bounded in depth; not yet known to be JSON.
-pub(crate) fn bounded_text(frame: &[u8]) -> Result<&str, DecodeError> {
+pub(crate) fn bounded_text(frame: &[u8]) -> Result<&str, Fault> {
     if nests_too_deep(frame) {
-        return Err(DecodeError::TooDeep);
+        return Err(Fault::TooDeep);
     }
-    std::str::from_utf8(frame).map_err(|_| DecodeError::NotUtf8)
+    std::str::from_utf8(frame).map_err(|_| Fault::NotUtf8)
 }
 
 /// The first byte that is not white space: it decides the type of the value.
@@ -28,12 +42,9 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// What to say of text that does not start as it should: `wrong_type` if it is JSON all the same.
-pub(crate) fn refusal(text: &str, wrong_type: DecodeError) -> DecodeError {
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) if surrogates_are_paired(text) => wrong_type,
-        _ => DecodeError::NotJson,
-    }
+/// Whether this is JSON of whatever type, every string in it whole.
+pub(crate) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok() && surrogates_are_paired(text)
 }
 
 /// Whether more than [`MAX_DEPTH`] brackets are open at once, whatever the bytes are.
@@ -124,22 +135,22 @@ pub(crate) fn is_string(raw: &str) -> bool {
 }
 
 /// The characters of a JSON string; borrowed when nothing in it is escaped.
-pub(crate) fn unquote(raw: &str) -> Result<Cow<'_, str>, DecodeError> {
+pub(crate) fn unquote(raw: &str) -> Result<Cow<'_, str>, Fault> {
     if raw.as_bytes().contains(&b'\\') {
         serde_json::from_str(raw)
             .map(Cow::Owned)
-            .map_err(|_| DecodeError::NotJson)
+            .map_err(|_| Fault::NotJson)
     } else {
         // A string without escapes is what stands between its quotes.
         let inner = raw
             .strip_prefix('"')
             .and_then(|tail| tail.strip_suffix('"'));
-        inner.map(Cow::Borrowed).ok_or(DecodeError::NotJson)
+        inner.map(Cow::Borrowed).ok_or(Fault::NotJson)
     }
 }
 
 /// One spelling per value for strings, so that equal refs are equal bytes; other terms verbatim.
-pub(crate) fn canonical(raw: &str) -> Result<Cow<'_, str>, DecodeError> {
+pub(crate) fn canonical(raw: &str) -> Result<Cow<'_, str>, Fault> {
     if is_string(raw) && raw.as_bytes().contains(&b'\\') {
         Ok(Cow::Owned(quote(&unquote(raw)?)))
     } else {

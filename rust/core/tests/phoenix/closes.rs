@@ -1,7 +1,7 @@
 //! The end of a connection: who says which code, and what it takes along.
 
+use moda_core::gateway::{Body, Unsent};
 use moda_core::hub::Action;
-use moda_core::session::{Body, Unsent};
 use moda_core::ws::Opcode;
 
 use crate::frames::Frame;
@@ -18,8 +18,8 @@ fn a_clients_close_is_answered_and_ends_its_channels_without_a_word_on_them(talk
     assert_eq!(talk.frames(0), [close(1000, "")]);
     assert_eq!(talk.actions, [Action::Close(talk.conn(0))]);
     assert_eq!(talk.ended(), [(1, "closed")]);
-    assert_eq!(talk.sessions.counts.channels, 0);
-    assert_eq!(talk.sessions.push(sub, "late", EMPTY), Err(Unsent::Ended));
+    assert_eq!(talk.gateway.counts.channels, 0);
+    assert_eq!(talk.gateway.push(sub, "late", EMPTY), Err(Unsent::Ended));
     assert!(talk.complaints().is_empty());
     assert_eq!(
         talk.says(r#"["9","9","phoenix","heartbeat",{}]"#),
@@ -35,8 +35,8 @@ fn a_lost_connection_ends_its_channels(talk: &mut Talk) {
     talk.joined(2, "room:2");
     talk.vanishes(0);
     assert_eq!(talk.ended(), [(1, "closed"), (2, "closed")]);
-    assert_eq!(talk.sessions.counts.channels, 0);
-    assert_eq!(talk.sessions.hub.topics(), 0);
+    assert_eq!(talk.gateway.counts.channels, 0);
+    assert_eq!(talk.gateway.hub.topics(), 0);
     assert_eq!(talk.says(r#"["1","3","room:1","ask",{}]"#), Asked::Nothing);
 }
 
@@ -44,7 +44,7 @@ fn a_close_of_ours_says_nothing_on_the_channels_and_ends_them(talk: &mut Talk) {
     talk.joined(1, "room:1");
     let conn = talk.conn(0);
     talk.broadcast("room:1", "shout", "1");
-    talk.sessions
+    talk.gateway
         .close(conn, 1001, "disconnected", "closed", false);
     talk.broadcast("room:1", "shout", "2");
     let frames = talk.frames(0);
@@ -60,8 +60,8 @@ fn a_close_of_ours_says_nothing_on_the_channels_and_ends_them(talk: &mut Talk) {
 fn silence_for_the_mounts_time_is_1002(talk: &mut Talk) {
     talk.joined(1, "room:1");
     let sweep = |talk: &mut Talk, now| {
-        talk.sessions.hub.set_now(now);
-        talk.sessions.sweep();
+        talk.gateway.hub.set_now(now);
+        talk.gateway.sweep();
         talk.frames(0)
     };
     assert!(sweep(talk, IDLE_MS - 1).is_empty());
@@ -75,6 +75,20 @@ fn silence_for_the_mounts_time_is_1002(talk: &mut Talk) {
     );
     assert_eq!(sweep(talk, 2 * IDLE_MS - 1), [close(1002, "idle")]);
     assert_eq!(talk.ended(), [(1, "closed")]);
+}
+
+fn a_message_in_pieces_may_take_a_minute_whatever_comes_in_between(talk: &mut Talk) {
+    let conn = talk.conn(0);
+    let _ = talk.receive(conn, 1, false, false, b"[");
+    for now in (0..60_000).step_by(10_000) {
+        talk.gateway.hub.set_now(now);
+        talk.sends(0, Opcode::Pong, b"");
+        talk.gateway.sweep();
+        assert!(talk.frames(0).is_empty(), "{now} ms");
+    }
+    talk.gateway.hub.set_now(60_000);
+    talk.gateway.sweep();
+    assert_eq!(talk.frames(0), [close(1008, "message unfinished")]);
 }
 
 fn a_ping_is_answered_with_its_own_payload(talk: &mut Talk) {
@@ -91,6 +105,7 @@ in_every_dialect! {
     a_lost_connection_ends_its_channels,
     a_close_of_ours_says_nothing_on_the_channels_and_ends_them,
     silence_for_the_mounts_time_is_1002,
+    a_message_in_pieces_may_take_a_minute_whatever_comes_in_between,
     a_ping_is_answered_with_its_own_payload,
 }
 
@@ -129,20 +144,20 @@ fn violates(frames: &[(u8, bool, bool, &[u8])], code: u16, reason: &'static str)
     let conn = talk.conn(0);
     for (op, fin, rsv, payload) in frames {
         assert!(talk.frames(0).is_empty(), "too early: {reason}");
-        let verdict = talk.sessions.receive(conn, *op, *fin, *rsv, payload);
+        let verdict = talk.receive(conn, *op, *fin, *rsv, payload);
         assert_eq!(Asked::of(verdict), Asked::Nothing);
     }
     assert_eq!(talk.frames(0), [close(code, reason)]);
     assert_eq!(talk.complaints(), [(conn, code, reason)]);
-    assert_eq!(talk.sessions.counts.violations[reason], 1);
+    assert_eq!(talk.gateway.counts.violations[reason], 1);
     assert_eq!(talk.ended(), [(1, "closed")]);
     // What else it sends is neither answered nor counted.
     for (op, fin, rsv, payload) in frames {
-        let _ = talk.sessions.receive(conn, *op, *fin, *rsv, payload);
+        let _ = talk.receive(conn, *op, *fin, *rsv, payload);
     }
     assert!(talk.frames(0).is_empty());
     assert!(talk.complaints().is_empty());
-    assert_eq!(talk.sessions.counts.violations[reason], 1);
+    assert_eq!(talk.gateway.counts.violations[reason], 1);
 }
 
 #[test]
@@ -222,7 +237,7 @@ fn a_reader_over_budget_is_closed_with_1013_and_complained_of() {
     let mut ended = false;
     for _ in 0..10 {
         ended |= talk
-            .sessions
+            .gateway
             .push(sub, "big", Body::Json(big.as_bytes()))
             .is_err();
         talk.turn();
@@ -230,8 +245,8 @@ fn a_reader_over_budget_is_closed_with_1013_and_complained_of() {
     assert!(ended);
     assert_eq!(talk.complaints(), [(conn, 1013, "slow reader")]);
     assert_eq!(talk.ended(), [(1, "closed")]);
-    assert_eq!(talk.sessions.hub.stats.closes(), [(1013, 1)]);
-    assert_eq!(talk.sessions.close_slow(), 0);
+    assert_eq!(talk.gateway.hub.stats.closes(), [(1013, 1)]);
+    assert_eq!(talk.gateway.close_slow(), 0);
 }
 
 #[test]
@@ -244,8 +259,8 @@ fn an_unknown_connection_is_nobody() {
         Asked::Nothing
     );
     let conn = talk.conn(0);
-    talk.sessions.close(conn, 1000, "", "closed", true);
+    talk.gateway.close(conn, 1000, "", "closed", true);
     assert!(talk.frames(0).is_empty());
     assert!(talk.ended().is_empty());
-    assert!(talk.sessions.hub.stats.closes().is_empty());
+    assert!(talk.gateway.hub.stats.closes().is_empty());
 }

@@ -13,7 +13,9 @@
 
 use std::borrow::Cow;
 
-use super::{json, DecodeError, Inbound, Payload};
+use crate::json;
+
+use super::{DecodeError, Inbound, Payload};
 
 /// Reads one binary frame of a client.
 ///

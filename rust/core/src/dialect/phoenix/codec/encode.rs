@@ -11,7 +11,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::json::{is_string, unquote, write_string};
+use crate::json::{is_string, unquote, write_string};
 
 /// A part of a binary frame that does not fit its one-byte length. Nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

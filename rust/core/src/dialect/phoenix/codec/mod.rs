@@ -17,9 +17,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::json;
+
 mod binary;
 pub mod encode;
-pub(crate) mod json;
 mod text;
 mod v1;
 
@@ -29,10 +30,7 @@ pub use text::decode_text;
 pub use v1::decode_v1;
 
 /// How many arrays and objects may stand open at once in a frame, its own brackets included.
-///
-/// Checked before anything recursive sees the text: decoders down the line (Python's among them)
-/// spend stack per level, and a few hundred kilobytes of `[` must not find out how much.
-pub const MAX_DEPTH: usize = 128;
+pub use crate::json::MAX_DEPTH;
 
 /// One message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +95,25 @@ impl DecodeError {
             Self::BinaryKind(_) => "binary_kind",
             Self::BinaryTruncated => "binary_truncated",
         }
+    }
+}
+
+impl From<json::Fault> for DecodeError {
+    fn from(fault: json::Fault) -> Self {
+        match fault {
+            json::Fault::NotUtf8 => Self::NotUtf8,
+            json::Fault::NotJson => Self::NotJson,
+            json::Fault::TooDeep => Self::TooDeep,
+        }
+    }
+}
+
+/// What to say of text that does not start as it should: `wrong_type` if it is JSON all the same.
+fn refusal(text: &str, wrong_type: DecodeError) -> DecodeError {
+    if json::is_json(text) {
+        wrong_type
+    } else {
+        DecodeError::NotJson
     }
 }
 

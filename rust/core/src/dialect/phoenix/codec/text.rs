@@ -10,7 +10,9 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{json, DecodeError, Inbound, Payload};
+use crate::json;
+
+use super::{refusal, DecodeError, Inbound, Payload};
 
 /// Reads one V2 text frame.
 ///
@@ -20,7 +22,7 @@ use super::{json, DecodeError, Inbound, Payload};
 pub fn decode_text(frame: &[u8]) -> Result<Inbound<'_>, DecodeError> {
     let text = json::bounded_text(frame)?;
     if json::first_byte(text) != Some(b'[') {
-        return Err(json::refusal(text, DecodeError::NotAnArray));
+        return Err(refusal(text, DecodeError::NotAnArray));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let elements = deserializer

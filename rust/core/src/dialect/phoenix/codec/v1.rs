@@ -8,8 +8,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::json;
+
 use super::text::message;
-use super::{json, DecodeError, Inbound};
+use super::{refusal, DecodeError, Inbound};
 
 /// Reads one V1 frame.
 ///
@@ -19,7 +21,7 @@ use super::{json, DecodeError, Inbound};
 pub fn decode_v1(frame: &[u8]) -> Result<Inbound<'_>, DecodeError> {
     let text = json::bounded_text(frame)?;
     if json::first_byte(text) != Some(b'{') {
-        return Err(json::refusal(text, DecodeError::NotAnObject));
+        return Err(refusal(text, DecodeError::NotAnObject));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let fields = deserializer

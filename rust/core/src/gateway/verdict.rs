@@ -3,26 +3,12 @@
 use std::borrow::Cow;
 
 use crate::hub::SubKey;
-use crate::phoenix::Payload;
 
 /// What a message carries: JSON text or raw bytes, borrowed from its frame when it came in one.
 #[derive(Debug)]
 pub struct Content<'f> {
     pub binary: bool,
     pub bytes: Cow<'f, [u8]>,
-}
-
-impl<'f> From<Payload<'f>> for Content<'f> {
-    fn from(payload: Payload<'f>) -> Self {
-        let (binary, bytes) = match payload {
-            Payload::Json(json) => (false, json.as_bytes()),
-            Payload::Binary(data) => (true, data),
-        };
-        Self {
-            binary,
-            bytes: Cow::Borrowed(bytes),
-        }
-    }
 }
 
 impl Content<'_> {
@@ -39,7 +25,7 @@ impl Content<'_> {
 pub enum Verdict<'f> {
     /// Nothing: it has been answered, or needs no answer.
     Done,
-    /// Answer with `Sessions::join_ok` or `join_error`.
+    /// Answer with `Gateway::join_ok` or `join_error`.
     Join {
         sub: SubKey,
         route: usize,
@@ -54,7 +40,7 @@ pub enum Verdict<'f> {
         payload: Content<'f>,
         reference: Cow<'f, str>,
     },
-    /// The client leaves; answer with `Sessions::finish_leave` once earlier messages are handled.
+    /// The client leaves; answer with `Gateway::finish_leave` once earlier messages are handled.
     Leave {
         sub: SubKey,
         reference: Cow<'f, str>,
@@ -63,7 +49,7 @@ pub enum Verdict<'f> {
 
 impl Verdict<'_> {
     /// The same with everything it says copied, for a message that does not outlive the call.
-    pub(super) fn own<'f>(self) -> Verdict<'f> {
+    pub(crate) fn own<'f>(self) -> Verdict<'f> {
         fn text<'f>(text: Cow<'_, str>) -> Cow<'f, str> {
             Cow::Owned(text.into_owned())
         }

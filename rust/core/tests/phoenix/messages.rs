@@ -1,6 +1,6 @@
 //! Heartbeats, events, replies, and what happens to those for nobody.
 
-use moda_core::session::{Body, Unsent, MAX_NAME};
+use moda_core::gateway::{Body, Unsent, MAX_NAME};
 
 use crate::frames::text;
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, EMPTY};
@@ -11,7 +11,7 @@ fn row_1_a_heartbeat_is_answered_without_a_join_and_with_a_null_join_ref(talk: &
         assert_eq!(talk.says(&beat), Asked::Nothing);
         talk.hears(&[r#"[null,"1","phoenix","phx_reply",{"status":"ok","response":{}}]"#]);
     }
-    assert_eq!(talk.sessions.counts.heartbeats, 3);
+    assert_eq!(talk.gateway.counts.heartbeats, 3);
 }
 
 fn row_1_a_heartbeats_answer_does_not_wait_for_broadcasts(talk: &mut Talk) {
@@ -76,7 +76,7 @@ fn an_event_or_ref_too_long_to_be_kept_is_refused_and_counted() {
     }
     talk.says(&format!(r#"["1","{long}","room:1","phx_leave",{{}}]"#));
     talk.hears(&[&refused("1", &format!(r#""{long}""#), "room:1")]);
-    assert_eq!(talk.sessions.counts.oversized, 5);
+    assert_eq!(talk.gateway.counts.oversized, 5);
     let message = |n: u32| format!(r#"["{n}","{fits}","room:{n}","{fits}",{{}}]"#);
     assert_eq!(talk.says(&message(1)).sub(), sub);
     assert_eq!(talk.says(&message(2)).sub(), joining);
@@ -95,14 +95,14 @@ fn row_13_an_event_of_an_earlier_join_is_dropped_silently_and_counted(talk: &mut
         assert_eq!(talk.says(&message), Asked::Nothing);
     }
     talk.hears(&[]);
-    assert_eq!(talk.sessions.counts.stale, 4);
+    assert_eq!(talk.gateway.counts.stale, 4);
 }
 
 fn row_14_a_reply_carries_both_refs_and_any_status_and_response(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     for (status, response) in [("ok", "{}"), ("later", "[1]"), ("ü \"", "null")] {
-        talk.sessions
+        talk.gateway
             .reply(sub, "\"2\"", status, Body::Json(response.as_bytes()))
             .unwrap();
     }
@@ -119,7 +119,7 @@ fn row_14_a_reply_to_a_null_ref_is_sent_with_null(talk: &mut Talk) {
         panic!("no message");
     };
     assert_eq!(reference, "null");
-    talk.sessions.reply(sub, &reference, "ok", EMPTY).unwrap();
+    talk.gateway.reply(sub, &reference, "ok", EMPTY).unwrap();
     talk.hears(&[r#"["1",null,"room:1","phx_reply",{"status":"ok","response":{}}]"#]);
 }
 
@@ -133,18 +133,18 @@ fn row_16_replies_are_sent_as_they_come_and_not_after_the_channels_end(talk: &mu
     let sub = talk.joined(1, "room:1");
     talk.says(r#"["1","2","room:1","ask",{}]"#);
     talk.says(r#"["1","3","room:1","ask",{}]"#);
-    talk.sessions
+    talk.gateway
         .reply(sub, "\"3\"", "ok", Body::Json(b"3"))
         .unwrap();
-    talk.sessions
+    talk.gateway
         .reply(sub, "\"2\"", "ok", Body::Json(b"2"))
         .unwrap();
-    talk.sessions
+    talk.gateway
         .reply(sub, "\"3\"", "ok", Body::Json(b"33"))
         .unwrap();
-    talk.sessions.end(sub, false);
+    talk.gateway.end(sub, false);
     assert_eq!(
-        talk.sessions.reply(sub, "\"2\"", "ok", EMPTY),
+        talk.gateway.reply(sub, "\"2\"", "ok", EMPTY),
         Err(Unsent::Ended)
     );
     talk.hears(&[
@@ -165,17 +165,17 @@ fn row_17_an_event_on_a_topic_never_joined_is_unmatched(talk: &mut Talk) {
 fn row_17_an_event_on_a_topic_left_crashed_or_refused_is_unmatched(talk: &mut Talk) {
     let unmatched = r#"[null,"9","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#;
     let sub = talk.joined(1, "room:1");
-    talk.sessions.finish_leave(sub, "\"2\"");
+    talk.gateway.finish_leave(sub, "\"2\"");
     talk.frames(0);
     talk.says(r#"["1","9","room:1","ask",{}]"#);
     talk.hears(&[unmatched]);
     let sub = talk.joined(2, "room:1");
-    talk.sessions.end(sub, true);
+    talk.gateway.end(sub, true);
     talk.frames(0);
     talk.says(r#"["2","9","room:1","ask",{}]"#);
     talk.hears(&[unmatched]);
     let sub = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_error(sub, b"{}").unwrap();
+    talk.gateway.join_error(sub, b"{}").unwrap();
     talk.frames(0);
     talk.says(r#"["3","9","room:1","ask",{}]"#);
     talk.hears(&[unmatched]);
@@ -198,7 +198,7 @@ fn events_of_the_protocols_own_name_go_to_the_application(talk: &mut Talk) {
 
 fn a_push_carries_the_join_ref_and_no_ref(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
-    talk.sessions
+    talk.gateway
         .push(sub, "ev\"ent", Body::Json(br#"{"n":1}"#))
         .unwrap();
     talk.hears(&[r#"["1",null,"room:1","ev\"ent",{"n":1}]"#]);
@@ -209,8 +209,8 @@ fn clients_on_one_topic_do_not_hear_each_others_replies(talk: &mut Talk) {
     let sub = talk.joined(1, "room:1");
     talk.client_joined(other, 2, "room:1");
     talk.says(r#"["1","3","room:1","ask",{}]"#);
-    talk.sessions.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
-    talk.sessions.push(sub, "hello", EMPTY).unwrap();
+    talk.gateway.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
+    talk.gateway.push(sub, "hello", EMPTY).unwrap();
     talk.client_hears(other, &[]);
     assert_eq!(talk.frames(0).len(), 2);
 }
@@ -241,14 +241,14 @@ in_both_text_dialects! {
 fn refs_are_echoed_as_the_terms_they_are_and_compared_strictly() {
     let mut talk = Talk::new(Speech::V2Text);
     let sub = talk.says(r#"[1,2,"room:1","phx_join",{}]"#).sub();
-    talk.sessions.join_ok(sub, EMPTY).unwrap();
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.hears(&[r#"[1,2,"room:1","phx_reply",{"status":"ok","response":{}}]"#]);
     assert_eq!(talk.says(r#"["1",3,"room:1","ask",{}]"#), Asked::Nothing);
     let asked = talk.says(r#"[1,"\u0033","room:1","ask",{}]"#);
     let Asked::Message { reference, .. } = asked else {
         panic!("{asked:?}");
     };
-    talk.sessions.reply(sub, &reference, "ok", EMPTY).unwrap();
+    talk.gateway.reply(sub, &reference, "ok", EMPTY).unwrap();
     talk.hears(&[r#"[1,"3","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
     talk.says(r#"[null,{"a":1},"phoenix","heartbeat",{}]"#);
     talk.hears(&[r#"[null,{"a":1},"phoenix","phx_reply",{"status":"ok","response":{}}]"#]);
@@ -283,9 +283,9 @@ fn a_fragmented_message_is_the_message_it_makes() {
     let frame = br#"["1","2","room:1","ask",{"a":"\u00fc"}]"#;
     let conn = talk.conn(0);
     let (head, tail) = frame.split_at(20);
-    let verdict = talk.sessions.receive(conn, 1, false, false, head);
+    let verdict = talk.receive(conn, 1, false, false, head);
     assert_eq!(Asked::of(verdict), Asked::Nothing);
-    let asked = Asked::of(talk.sessions.receive(conn, 0, true, false, tail));
+    let asked = Asked::of(talk.receive(conn, 0, true, false, tail));
     assert_eq!(
         asked,
         Asked::Message {
@@ -296,20 +296,20 @@ fn a_fragmented_message_is_the_message_it_makes() {
             reference: "\"2\"".to_owned(),
         }
     );
-    assert_eq!(talk.sessions.hub.stats.messages_in, 2);
+    assert_eq!(talk.gateway.hub.stats.messages_in, 2);
     // A join, a leave and a heartbeat in pieces say the same as whole.
     for (frame, heard) in [
         (r#"["3","3","phoenix","heartbeat",{}]"#, 1),
         (r#"["1","4","room:1","phx_leave",{}]"#, 0),
     ] {
         let (head, tail) = frame.as_bytes().split_at(9);
-        let _ = talk.sessions.receive(conn, 1, false, false, head);
-        let _ = Asked::of(talk.sessions.receive(conn, 0, true, false, tail));
+        let _ = talk.receive(conn, 1, false, false, head);
+        let _ = Asked::of(talk.receive(conn, 0, true, false, tail));
         assert_eq!(talk.frames(0).len(), heard, "{frame}");
     }
     let (head, tail) = br#"["5","5","room:2","phx_join",[1]]"#.split_at(9);
-    let _ = talk.sessions.receive(conn, 1, false, false, head);
-    let asked = Asked::of(talk.sessions.receive(conn, 0, true, false, tail));
+    let _ = talk.receive(conn, 1, false, false, head);
+    let asked = Asked::of(talk.receive(conn, 0, true, false, tail));
     assert!(matches!(&asked, Asked::Join { topic, payload, .. }
         if topic == "room:2" && payload == b"[1]"));
 }

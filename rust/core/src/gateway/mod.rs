@@ -1,0 +1,278 @@
+//! The gateway: mounts and routes, joins and ends, publishing. It knows no protocol.
+//!
+//! A connection is a sink of the hub and a [`Dialect`]. Bytes go through the dialect, which answers
+//! by itself what needs no decision and returns a [`Verdict`] for what does. The driver decides and
+//! says so through [`Gateway::join_ok`], [`Gateway::reply`] and the others, now or later: a slow
+//! join blocks nothing. The gateway keeps the books (who has joined, what has ended, what is
+//! counted) and lets the dialect say it to the client. `H` is whatever the driver wants to find
+//! again with a subscription.
+//!
+//! After any call the driver should look at [`Gateway::next_ended`], [`Gateway::next_complaint`]
+//! and, through `hub`, at flushes, writes and actions.
+
+mod dialect;
+mod ends;
+mod event;
+mod publish;
+mod subscribe;
+mod verdict;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use slotmap::SecondaryMap;
+
+use crate::hub::{Codec, ConnKey, Hub, Intercepts, Policy, Sink, SubKey};
+use crate::router::{PatternError, Router};
+use crate::ws::Assembler;
+
+pub use dialect::{Began, Dialect, End, Notes};
+pub use event::{Body, Event};
+pub use subscribe::{Refusal, Target};
+pub use verdict::{Content, Verdict};
+
+/// A topic, event or reference longer than this is refused: they are kept, per subscription and
+/// per message that waits.
+pub const MAX_NAME: usize = 1024;
+
+/// What serves a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The driver has something per subscriber, which gets every message.
+    Channel,
+    /// Push-only: nothing per subscriber once joined; messages are answered here.
+    Stream,
+}
+
+/// What a topic pattern leads to.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub kind: Kind,
+    pub policy: Policy,
+    pub intercepts: Option<Intercepts>,
+}
+
+/// One mount's rules.
+#[derive(Debug)]
+pub struct Mount {
+    router: Router,
+    routes: Vec<usize>,
+    pub max_channels: usize,
+    pub max_message: usize,
+    pub idle_ms: u64,
+}
+
+/// How far a subscription has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Its join is not decided.
+    Joining,
+    Joined,
+    /// Its client leaves; earlier messages are still handled.
+    Leaving,
+}
+
+/// What the gateway keeps with a connection's place on a topic.
+pub struct Subscription<H> {
+    pub route: usize,
+    pub stage: Stage,
+    pub handle: Option<H>,
+    /// The dialect's own.
+    pub notes: Notes,
+}
+
+/// One way of one dialect to write.
+#[derive(Debug)]
+struct Variant {
+    name: &'static str,
+    dialect: usize,
+    variant: u8,
+}
+
+/// What the gateway keeps with a connection.
+#[derive(Default)]
+pub struct Link {
+    dialect: usize,
+    variant: u8,
+    /// A message in pieces, where the connection is a WebSocket.
+    pub assembler: Assembler,
+    /// The dialect's own; most keep nothing.
+    pub notes: Option<Notes>,
+}
+
+/// Counters, totals since the start but for `channels`.
+#[derive(Debug, Default, Clone)]
+pub struct Counts {
+    pub joins: u64,
+    pub joins_refused: u64,
+    pub leaves: u64,
+    pub heartbeats: u64,
+    pub stale: u64,
+    pub unmatched: u64,
+    /// Messages to push-only topics.
+    pub to_stream: u64,
+    /// Messages whose event or ref is longer than is kept.
+    pub oversized: u64,
+    /// Subscriptions now, undecided ones included.
+    pub channels: u64,
+    pub undecodable: BTreeMap<&'static str, u64>,
+    pub violations: BTreeMap<&'static str, u64>,
+}
+
+/// See the module's text.
+pub struct Gateway<H> {
+    pub hub: Hub<Subscription<H>>,
+    pub counts: Counts,
+    dialects: Vec<Arc<dyn Dialect<H>>>,
+    /// By the numbers of the codecs.
+    codecs: Vec<Variant>,
+    links: SecondaryMap<ConnKey, Link>,
+    mounts: Vec<Mount>,
+    routes: Vec<Route>,
+    ended: VecDeque<(H, &'static str)>,
+    complaints: VecDeque<(ConnKey, u16, &'static str)>,
+}
+
+/// Why an outgoing frame was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// The subscription has ended; nobody is there.
+    Ended,
+    /// The client's protocol has no form for it.
+    Unencodable,
+}
+
+impl<H> Gateway<H> {
+    pub fn new(hub: Hub<Subscription<H>>) -> Self {
+        Self {
+            hub,
+            counts: Counts::default(),
+            dialects: Vec::new(),
+            codecs: Vec::new(),
+            links: SecondaryMap::new(),
+            mounts: Vec::new(),
+            routes: Vec::new(),
+            ended: VecDeque::new(),
+            complaints: VecDeque::new(),
+        }
+    }
+
+    /// Adds a protocol. All dialects together have at most [`crate::hub::CODECS`] variants; those
+    /// past it have no codec, and so no connections.
+    pub fn add_dialect(&mut self, dialect: Arc<dyn Dialect<H>>) {
+        let number = self.dialects.len();
+        let variants = (0..).zip(dialect.variants());
+        self.codecs.extend(variants.map(|(variant, name)| Variant {
+            name,
+            dialect: number,
+            variant,
+        }));
+        self.dialects.push(dialect);
+    }
+
+    /// The codec of a variant's name, to open its connections with.
+    pub fn codec(&self, name: &str) -> Option<Codec> {
+        let number = self.codecs.iter().position(|codec| codec.name == name)?;
+        Codec::new(u8::try_from(number).ok()?)
+    }
+
+    pub fn add_mount(&mut self, max_channels: usize, max_message: usize, idle_ms: u64) -> u16 {
+        self.mounts.push(Mount {
+            router: Router::default(),
+            routes: Vec::new(),
+            max_channels,
+            max_message,
+            idle_ms,
+        });
+        u16::try_from(self.mounts.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    pub fn add_route(&mut self, route: Route) -> usize {
+        self.routes.push(route);
+        self.routes.len() - 1
+    }
+
+    /// Makes a route reachable under `pattern` on a mount, after those added before.
+    ///
+    /// # Errors
+    /// [`PatternError`] when the text is no pattern.
+    pub fn expose(&mut self, mount: u16, pattern: &str, route: usize) -> Result<(), PatternError> {
+        if let Some(mount) = self.mounts.get_mut(usize::from(mount)) {
+            mount.router.add(pattern)?;
+            mount.routes.push(route);
+        }
+        Ok(())
+    }
+
+    /// A connection that is written to in a codec of [`Gateway::codec`], see [`Hub::open`].
+    pub fn open(&mut self, codec: Codec, mount: u16, sink: Sink, id: Option<&str>) -> ConnKey {
+        let conn = self.hub.open(codec, mount, sink, id);
+        let known = self.codecs.get(codec.index());
+        let (dialect, variant) = known.map_or((0, 0), |known| (known.dialect, known.variant));
+        let link = Link {
+            dialect,
+            variant,
+            ..Link::default()
+        };
+        self.links.insert(conn, link);
+        conn
+    }
+
+    /// What is kept with a connection; None for one that is gone.
+    pub fn link(&mut self, conn: ConnKey) -> Option<&mut Link> {
+        self.links.get_mut(conn)
+    }
+
+    pub fn mount(&self, conn: ConnKey) -> Option<&Mount> {
+        let number = self.hub.conn(conn)?.mount;
+        self.mounts.get(usize::from(number))
+    }
+
+    /// The kind of what serves a subscription's topic.
+    pub fn kind(&self, subscription: &Subscription<H>) -> Kind {
+        self.routes[subscription.route].kind
+    }
+
+    /// Which way of its dialect a connection is written to; None when it is gone.
+    pub(crate) fn variant(&self, conn: ConnKey) -> Option<u8> {
+        Some(self.links.get(conn)?.variant)
+    }
+
+    pub(crate) fn dialect(&self, conn: ConnKey) -> Option<Arc<dyn Dialect<H>>> {
+        let link = self.links.get(conn)?;
+        self.dialects.get(link.dialect).cloned()
+    }
+
+    fn dialect_of(&self, sub: SubKey) -> Result<(ConnKey, Arc<dyn Dialect<H>>), Unsent> {
+        let conn = self.hub.sub(sub).ok_or(Unsent::Ended)?.conn;
+        Ok((conn, self.dialect(conn).ok_or(Unsent::Ended)?))
+    }
+
+    /// A subscription that ended without the driver asking, and why.
+    pub fn next_ended(&mut self) -> Option<(H, &'static str)> {
+        self.ended.pop_front()
+    }
+
+    /// Tells the driver that a subscription of its has ended.
+    pub fn tell_ended(&mut self, handle: Option<H>, why: &'static str) {
+        self.ended.extend(handle.map(|handle| (handle, why)));
+    }
+
+    /// A connection closed for what its client sent: close code and reason, for the log.
+    pub fn next_complaint(&mut self) -> Option<(ConnKey, u16, &'static str)> {
+        self.complaints.pop_front()
+    }
+
+    /// Everything of the driver's that is kept here, for a collector of garbage to see.
+    pub fn handles(&self) -> impl Iterator<Item = &H> {
+        let held = self.hub.seats().filter_map(|sub| sub.handle.as_ref());
+        held.chain(self.ended.iter().map(|(handle, _)| handle))
+    }
+
+    /// Takes away what [`Gateway::handles`] shows; the subscriptions stay, without a driver.
+    pub fn take_handles(&mut self) -> Vec<H> {
+        let ended = self.ended.drain(..).map(|(handle, _)| handle);
+        let held = self.hub.seats_mut().filter_map(|sub| sub.handle.take());
+        held.chain(ended).collect()
+    }
+}

@@ -1,0 +1,106 @@
+//! Publishing: the one point that every message passes, whoever sends it.
+
+use std::sync::Arc;
+
+use crate::hub::{Codec, Encode, Policy, Publish, Published, SubKey};
+use crate::log::{Position, Recovery};
+
+use super::{Body, Dialect, Event, Gateway, Variant};
+
+/// A broadcast in the codecs of all dialects.
+struct Broadcast<'a, H> {
+    dialects: &'a [Arc<dyn Dialect<H>>],
+    codecs: &'a [Variant],
+    event: Event<'a>,
+}
+
+impl<H> Encode for Broadcast<'_, H> {
+    fn encode(&self, codec: Codec, position: Option<Position>, out: &mut Vec<u8>) -> bool {
+        let Some(known) = self.codecs.get(codec.index()) else {
+            return false;
+        };
+        let event = Event {
+            position,
+            ..self.event
+        };
+        self.dialects[known.dialect].encode(known.variant, &event, out)
+    }
+}
+
+impl<H> Gateway<H> {
+    /// Publishes to a topic: numbers the message where the topic keeps a log, and queues it for
+    /// every subscriber but `exclude`.
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        event: &str,
+        body: Body<'_>,
+        key: Option<&str>,
+        exclude: SubKey,
+    ) -> Published {
+        let known = self.hub.topic_by_name(topic);
+        let known = known.map(|topic| topic.name.clone());
+        let policy = match known {
+            Some(_) => Policy::default(),
+            None => self.policy_of(topic),
+        };
+        // A lane is published to by its address; its frames carry its topic's name.
+        let name = known.as_deref().unwrap_or(topic);
+        self.hub.publish(&Publish {
+            topic,
+            event,
+            payload: body.bytes(),
+            binary: body.is_binary(),
+            key,
+            exclude,
+            encode: Broadcast {
+                dialects: &self.dialects,
+                codecs: &self.codecs,
+                event: Event {
+                    topic: name,
+                    event,
+                    body,
+                    position: None,
+                },
+            },
+            policy,
+        })
+    }
+
+    /// The policy of the first mount's route that matches a topic nobody has joined.
+    fn policy_of(&self, topic: &str) -> Policy {
+        if self.routes.iter().all(|r| r.policy.history.is_none()) {
+            return Policy::default();
+        }
+        self.mounts
+            .iter()
+            .find_map(|mount| Some(mount.routes[mount.router.find(topic)?.route]))
+            .map(|route| self.routes[route].policy)
+            .unwrap_or_default()
+    }
+
+    // -- logs
+
+    /// Where the log of a topic stands; None for a topic that keeps none.
+    pub fn position(&mut self, topic: &str) -> Option<Position> {
+        if let Some(history) = self.hub.history(topic) {
+            return Some(history.position());
+        }
+        let begins = self.hub.topic_by_name(topic).is_none() && self.keeps_history(topic);
+        begins.then(|| self.hub.birth())
+    }
+
+    /// What was published to a topic after a position.
+    pub fn missed(&mut self, topic: &str, since: Position) -> Recovery<'_> {
+        let here = self.position(topic);
+        match self.hub.history(topic) {
+            Some(history) => history.since(since),
+            None if here == Some(since) => Recovery::Complete(Vec::new()),
+            None => Recovery::Gap,
+        }
+    }
+
+    fn keeps_history(&self, topic: &str) -> bool {
+        self.policy_of(topic).history.is_some()
+    }
+}
