@@ -80,7 +80,7 @@ cdef class Session(WSListener):
         object socket           # what the connect hook made of this client
         uint64_t conn           # the hub's name for this connection
         unsigned short mount
-        bint v1
+        unsigned char codec
 
     # picows calls these
     cpdef on_ws_connected(self, WSTransport transport)

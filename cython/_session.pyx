@@ -232,12 +232,12 @@ cdef class Intake:
 cdef class Session(WSListener):
     """A client's connection. Made by a mount, given to picows, forgotten with the connection."""
 
-    def __init__(self, hub, unsigned short mount, bint v1, socket):
+    def __init__(self, hub, unsigned short mount, unsigned char codec, socket):
         self.hub = hub
         self.socket = socket
         self.conn = 0
         self.mount = mount
-        self.v1 = v1
+        self.codec = codec
 
     @property
     def connection(self):
@@ -250,7 +250,7 @@ cdef class Session(WSListener):
         held = transport._tr_get_write_buffer_size() != 0
         descriptor = None if transport.is_secure else transport._socket
         self.conn = self.hub.open(
-            self.mount, self.v1, descriptor, under, self.socket, self.socket.id, held,
+            self.mount, self.codec, descriptor, under, self.socket, self.socket.id, held,
             transport._socket if transport.is_secure else None,
         )
         self.socket = None

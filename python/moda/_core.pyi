@@ -64,6 +64,8 @@ class Hub:
     ) -> int:
         """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise);
         ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
+    def codec(self, name: str) -> int:
+        """The number of a way to write, such as ``phoenix/2``, for :meth:`open`. ValueError names all."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
         """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""
     def withdraw(self, mount: int) -> None:
@@ -74,7 +76,7 @@ class Hub:
     def open(
         self,
         mount: int,
-        v1: bool,
+        codec: int,
         fd: int | None,
         transport: Any,
         socket: Any,

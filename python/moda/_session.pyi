@@ -44,10 +44,10 @@ class Intake:
 class Session(WSListener):
     """Hands a connection's frames to the engine. Made by a mount once the handshake is decided.
 
-    ``mount`` is the number :meth:`Hub.mount` gave, ``v1`` whether the client speaks serializer 1.
+    ``mount`` is the number :meth:`Hub.mount` gave, ``codec`` the one of :meth:`Hub.codec`.
     """
 
-    def __init__(self, hub: Hub, mount: int, v1: bool, socket: Socket) -> None: ...
+    def __init__(self, hub: Hub, mount: int, codec: int, socket: Socket) -> None: ...
     @property
     def connection(self) -> int:
         """The hub's number of this connection; 0 before the handshake is over."""

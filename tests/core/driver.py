@@ -129,7 +129,8 @@ class Driver:
 
     def open(self, mount: int, *, v1: bool = False, fd: int | None = None) -> tuple[int, Transport]:
         transport = Transport()
-        return self.hub.open(mount, v1, fd, transport, None), transport
+        codec = self.hub.codec("phoenix/1" if v1 else "phoenix/2")
+        return self.hub.open(mount, codec, fd, transport, None), transport
 
     def slice(self) -> bool:
         """One callback of the loop. True when more is waiting."""

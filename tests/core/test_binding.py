@@ -137,7 +137,9 @@ def test_what_a_socket_does_not_take_goes_through_the_transport_in_order() -> No
 def test_a_held_connection_is_sent_nothing_before_it_is_resumed() -> None:
     rooms = Rooms()
     transport = Transport()
-    conn = rooms.hub.open(rooms.mount, False, None, transport, None, None, True)
+    conn = rooms.hub.open(
+        rooms.mount, rooms.hub.codec("phoenix/2"), None, transport, None, None, True
+    )
     rooms.join(conn)
     rooms.turn()
     assert transport.frames() == []
@@ -325,7 +327,9 @@ def test_history_tells_what_was_missed_or_that_it_cannot() -> None:
     assert driver.hub.history("elsewhere") == []
 
 
-def test_a_position_of_a_topic_that_is_forgotten_is_good_until_it_is_published_to_again() -> None:
+def test_a_forgotten_topic_begins_anew_and_no_position_of_its_old_life_is_taken_for_one_of_the_new() -> (
+    None
+):
     # Room for one topic's history and not for two.
     driver = Driver(history_bytes=1500)
     mount = driver.hub.mount(path="/socket", max_channels=1, max_message=100, idle_ms=0)
@@ -337,16 +341,20 @@ def test_a_position_of_a_topic_that_is_forgotten_is_good_until_it_is_published_t
     driver.hub.publish("log:2", "line", b"2")
     assert driver.hub.history("log:1") == []
     assert driver.hub.stats()["history_shed"] == 1
-    assert driver.hub.recover("log:1", *seen) == []
+    assert driver.hub.recover("log:1", *seen) is None
+    anew = driver.hub.position("log:1")
+    assert anew == (8, 0)
+    assert driver.hub.recover("log:1", *anew) == []
     driver.hub.publish("log:1", "line", b"3")
-    assert driver.hub.recover("log:1", *seen) == [(2, "line", b"3", False)]
+    assert driver.hub.recover("log:1", *anew) == [(1, "line", b"3", False)]
+    assert driver.hub.recover("log:1", *seen) is None
 
 
 def test_connections_of_a_socket_id_are_closed_together() -> None:
     rooms = Rooms()
     tabs = [Transport(), Transport()]
     for tab in tabs:
-        rooms.hub.open(rooms.mount, False, None, tab, None, "user:1")
+        rooms.hub.open(rooms.mount, rooms.hub.codec("phoenix/2"), None, tab, None, "user:1")
     assert rooms.hub.disconnect("user:2") == 0
     assert rooms.hub.disconnect("user:1") == 2
     rooms.turn()

@@ -107,6 +107,7 @@ class Pair:
                 self.driver.streams.add(number)
         self.mount = mount
         self.oracle = OracleHub(ROUTES, CAP, MAX_MESSAGE, history_bytes)
+        self.placed: dict[tuple[str, int, int], list[object]] = {}
         self.clients: list[tuple[int, Transport, Client]] = []
         self.channels: list[tuple[Handle, Channel]] = []
         for pick, v1 in enumerate([False, False, True]):
@@ -276,11 +277,15 @@ class Pair:
         if kept:
             first, last = kept[0][0], kept[-1][0]
             assert [offset for offset, *_ in kept] == list(range(first, last + 1))
-            assert self.hub.position(topic) == (7, last)
-            assert self.hub.recover(topic, 7, first - 1) == kept
-            assert self.hub.recover(topic, 7, last) == []
+            epoch, offset = self.hub.position(topic)
+            assert offset == last
+            assert self.hub.recover(topic, epoch, first - 1) == kept
+            assert self.hub.recover(topic, epoch, last) == []
             if first > 1:
-                assert self.hub.recover(topic, 7, first - 2) is None
+                assert self.hub.recover(topic, epoch, first - 2) is None
+            for number, *message in kept:
+                place = (topic, epoch, number)
+                assert self.placed.setdefault(place, message) == message, "one place, one message"
         assert self.hub.stats()["history_bytes"] == self.oracle.cost()
 
     def same_ends(self) -> None:

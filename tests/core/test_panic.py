@@ -51,7 +51,7 @@ def test_a_panic_in_a_call_from_python_is_an_exception_of_that_call() -> None:
         raise PanicException("forced")
 
     core.attach(scheduled.append, joins, lambda *_: None)
-    conn = core.open(mount, False, None, object(), object())
+    conn = core.open(mount, core.codec("phoenix/2"), None, object(), object())
     with pytest.raises(PanicException, match="forced"):
         core.frame(conn, 1, True, b'["1","1","a","phx_join",{}]')
     core.frame(conn, 1, True, HEARTBEAT.encode())

@@ -198,6 +198,7 @@ class Mount:
     def __init__(self, hub: Hub, options: MountOptions, number: int) -> None:
         self.options = options
         self._hub = hub
+        self._codecs = {vsn: hub.core.codec(f"phoenix/{vsn}") for vsn in (1, 2)}
         self.number = number
 
     @property
@@ -279,8 +280,8 @@ class Mount:
             socket.trusted = True
         protocol = negotiated.protocol
         headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
-        hub, number, v1 = self._hub.core, self.number, negotiated.vsn == 1
-        return Accepted(lambda: Session(hub, number, v1, socket), headers)
+        hub, number, codec = self._hub.core, self.number, self._codecs[negotiated.vsn]
+        return Accepted(lambda: Session(hub, number, codec, socket), headers)
 
 
 def _params(negotiated: Negotiated, upgrade: Upgrade) -> Mapping[str, Any]:

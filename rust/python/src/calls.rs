@@ -1,5 +1,6 @@
 //! From a frame to a call into Python: what the engine cannot answer alone.
 
+use moda_core::dialect::websocket;
 use moda_core::gateway::{Content, Verdict};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -47,7 +48,8 @@ impl Hub {
         let call = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let verdict = hub.gateway.receive(conn_key(conn), op, fin, rsv, payload);
+            let verdict =
+                websocket::receive(&mut hub.gateway, conn_key(conn), op, fin, rsv, payload);
             hub.call_for(py, verdict)
         };
         match call {

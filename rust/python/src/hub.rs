@@ -5,11 +5,12 @@
 
 use std::time::Instant;
 
+use moda_core::dialect;
 use moda_core::gateway::{Body, Gateway, Kind, Route, Unsent};
 use moda_core::hub::{
-    Codec, Config, Conn, ConnKey, Delivery, History, HistoryLimits, Hub as Engine, Kept, Policy,
-    Recovery, Sink, SubKey, Topic,
+    Codec, Config, Conn, ConnKey, Delivery, Hub as Engine, Policy, Sink, SubKey, Topic,
 };
+use moda_core::log::{History, Kept, Limits, Position, Recovery};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -112,7 +113,7 @@ impl Hub {
             close_grace_ms,
         };
         Self {
-            gateway: Gateway::new(Engine::new(config, epoch)),
+            gateway: dialect::gateway(Engine::new(config, epoch)),
             paths: Vec::new(),
             peers: SecondaryMap::new(),
             driver: None,
@@ -175,7 +176,7 @@ impl Hub {
                 )))
             }
         };
-        let history = (history_size > 0).then_some(HistoryLimits {
+        let history = (history_size > 0).then_some(Limits {
             size: history_size,
             ttl_ms: history_ttl_ms,
             bytes: history_bytes,
@@ -190,6 +191,17 @@ impl Hub {
         }))
     }
 
+    /// The number of a dialect's variant, for `open`.
+    fn codec(&self, name: &str) -> PyResult<usize> {
+        self.gateway.codec(name).map(Codec::index).ok_or_else(|| {
+            let known: Vec<_> = self.gateway.variants().collect();
+            PyValueError::new_err(format!(
+                "no dialect writes {name:?}; there are {}",
+                known.join(", ")
+            ))
+        })
+    }
+
     fn expose(&mut self, mount: u16, pattern: &str, route: usize) -> PyResult<()> {
         self.gateway
             .expose(mount, pattern, route)
@@ -197,30 +209,28 @@ impl Hub {
     }
 
     fn withdraw(&mut self, mount: u16) {
-        self.sessions.withdraw(mount);
+        self.gateway.withdraw(mount);
     }
 
-    #[pyo3(signature = (mount, v1, fd, transport, socket, socket_id=None, held=false, eye=None))]
+    #[pyo3(signature = (mount, codec, fd, transport, socket, socket_id=None, held=false, eye=None))]
     #[allow(clippy::too_many_arguments)] // one call per connection, each argument a fact about it
     fn open(
         &mut self,
         mount: u16,
-        v1: bool,
+        codec: u8,
         fd: Option<i32>,
         transport: Py<PyAny>,
         socket: Py<PyAny>,
         socket_id: Option<&str>,
         held: bool,
         eye: Option<i32>,
-    ) -> u64 {
+    ) -> PyResult<u64> {
         self.tick();
-        let codec = if v1 {
-            Codec::PhoenixV1
-        } else {
-            Codec::PhoenixV2
-        };
+        let codec = Codec::new(codec).ok_or_else(|| {
+            PyValueError::new_err(format!("a codec is a number of Hub.codec, got {codec}"))
+        })?;
         let sink = fd.map_or(Sink::Transport, Sink::Socket);
-        let conn = self.gateway.hub.open(codec, mount, sink, socket_id);
+        let conn = self.gateway.open(codec, mount, sink, socket_id);
         if held {
             self.gateway.hub.block(conn);
         }
@@ -228,7 +238,7 @@ impl Hub {
             self.gateway.hub.look_at(conn, eye);
         }
         self.peers.insert(conn, Peer { transport, socket });
-        conn.data().as_ffi()
+        Ok(conn.data().as_ffi())
     }
 
     fn lost(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
@@ -356,11 +366,12 @@ impl Hub {
         let handles = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let subs =
+            let published =
                 hub.gateway
                     .publish(topic, event, body(payload, binary), key, sub_key(exclude));
             let handle = |sub| hub.gateway.hub.sub(sub)?.seat.handle.as_ref();
-            let handles: Vec<_> = subs
+            let handles: Vec<_> = published
+                .interceptors
                 .into_iter()
                 .filter_map(|sub| Some(handle(sub)?.clone_ref(py)))
                 .collect();
@@ -457,7 +468,8 @@ impl Hub {
     /// (epoch, offset) of a topic that keeps history.
     fn position(&mut self, topic: &str) -> Option<(u64, u64)> {
         self.tick();
-        self.gateway.position(topic)
+        let here = self.gateway.position(topic)?;
+        Some((here.epoch, here.offset))
     }
 
     fn recover(
@@ -468,7 +480,7 @@ impl Hub {
         offset: u64,
     ) -> PyResult<Option<Py<PyList>>> {
         self.tick();
-        match self.gateway.missed(topic, epoch, offset) {
+        match self.gateway.missed(topic, Position { epoch, offset }) {
             Recovery::Gap => Ok(None),
             Recovery::Complete(kept) => listed(py, kept).map(Some),
         }

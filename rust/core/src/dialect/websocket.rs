@@ -1,4 +1,4 @@
-//! What all dialects on WebSockets share: frames to messages, pings, the closing handshake.
+//! What all dialects on a `WebSocket` share: frames to messages, pings, the closing handshake.
 
 use std::borrow::Cow;
 

@@ -16,7 +16,7 @@ use crate::log::Position;
 use super::{Body, Event, Gateway, Unsent, Verdict};
 
 /// What a dialect keeps with a subscription or a connection.
-pub type Notes = Box<dyn Any + Send>;
+pub type Notes = Box<dyn Any + Send + Sync>;
 
 /// How a subscription ended, for the client's ears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

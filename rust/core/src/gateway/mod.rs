@@ -86,7 +86,8 @@ pub struct Subscription<H> {
 struct Variant {
     name: &'static str,
     dialect: usize,
-    variant: u8,
+    /// Its number among the dialect's.
+    number: u8,
 }
 
 /// What the gateway keeps with a connection.
@@ -165,9 +166,14 @@ impl<H> Gateway<H> {
         self.codecs.extend(variants.map(|(variant, name)| Variant {
             name,
             dialect: number,
-            variant,
+            number: variant,
         }));
         self.dialects.push(dialect);
+    }
+
+    /// The names of all variants.
+    pub fn variants(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.codecs.iter().map(|codec| codec.name)
     }
 
     /// The codec of a variant's name, to open its connections with.
@@ -204,11 +210,20 @@ impl<H> Gateway<H> {
         Ok(())
     }
 
+    /// Makes a mount's routes unreachable for joins to come, so that others can be exposed in their
+    /// place. Who is joined stays: a subscription knows its route by number.
+    pub fn withdraw(&mut self, mount: u16) {
+        if let Some(mount) = self.mounts.get_mut(usize::from(mount)) {
+            mount.router = Router::default();
+            mount.routes.clear();
+        }
+    }
+
     /// A connection that is written to in a codec of [`Gateway::codec`], see [`Hub::open`].
     pub fn open(&mut self, codec: Codec, mount: u16, sink: Sink, id: Option<&str>) -> ConnKey {
         let conn = self.hub.open(codec, mount, sink, id);
         let known = self.codecs.get(codec.index());
-        let (dialect, variant) = known.map_or((0, 0), |known| (known.dialect, known.variant));
+        let (dialect, variant) = known.map_or((0, 0), |known| (known.dialect, known.number));
         let link = Link {
             dialect,
             variant,

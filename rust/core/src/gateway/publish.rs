@@ -23,7 +23,7 @@ impl<H> Encode for Broadcast<'_, H> {
             position,
             ..self.event
         };
-        self.dialects[known.dialect].encode(known.variant, &event, out)
+        self.dialects[known.dialect].encode(known.number, &event, out)
     }
 }
 

@@ -167,7 +167,7 @@ impl<H> Gateway<H> {
 
     /// Ends a subscription that its client leaves. Returns the handle.
     pub fn finish_leave(&mut self, sub: SubKey, reference: &str) -> Option<H> {
-        let handle = self.end_with(sub, End::Left { reference })?;
+        let handle = self.end_with(sub, End::Left { reference }).ok()?;
         self.counts.leaves += 1;
         handle
     }
@@ -175,14 +175,14 @@ impl<H> Gateway<H> {
     /// Ends a subscription from the server's side, in good order or for a crash. Returns its handle.
     pub fn end(&mut self, sub: SubKey, crash: bool) -> Option<H> {
         let how = if crash { End::Crashed } else { End::Closed };
-        self.end_with(sub, how)?
+        self.end_with(sub, how).ok()?
     }
 
-    fn end_with(&mut self, sub: SubKey, how: End<'_>) -> Option<Option<H>> {
-        let (conn, dialect) = self.dialect_of(sub).ok()?;
-        let topic = self.hub.topic_name(sub)?;
-        let subscription = self.release(sub)?;
+    fn end_with(&mut self, sub: SubKey, how: End<'_>) -> Result<Option<H>, Unsent> {
+        let (conn, dialect) = self.dialect_of(sub)?;
+        let topic = self.hub.topic_name(sub).ok_or(Unsent::Ended)?;
+        let subscription = self.release(sub).ok_or(Unsent::Ended)?;
         dialect.end(self, conn, &topic, subscription.notes, how);
-        Some(subscription.handle)
+        Ok(subscription.handle)
     }
 }
