@@ -160,6 +160,21 @@ pub(crate) fn canonical(raw: &str) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
+/// A JSON object with more members, which follow its own; None when `object` is none.
+pub(crate) fn with_members(object: &[u8], members: &str) -> Option<Vec<u8>> {
+    let own = object.trim_ascii().strip_prefix(b"{")?.strip_suffix(b"}")?;
+    let own = own.trim_ascii();
+    let mut all = Vec::with_capacity(own.len() + members.len() + 3);
+    all.push(b'{');
+    all.extend_from_slice(own);
+    if !own.is_empty() {
+        all.push(b',');
+    }
+    all.extend_from_slice(members.as_bytes());
+    all.push(b'}');
+    Some(all)
+}
+
 /// `text` as a JSON string.
 pub(crate) fn quote(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);

@@ -252,7 +252,7 @@ impl Hub {
     }
 
     fn resume(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
-        slf.try_borrow_mut()?.gateway.hub.resume(conn_key(conn));
+        slf.try_borrow_mut()?.gateway.resume(conn_key(conn));
         Self::settle(slf)
     }
 
@@ -261,7 +261,7 @@ impl Hub {
             let mut hub = slf.try_borrow_mut()?;
             hub.scheduled = false;
             hub.tick();
-            hub.gateway.hub.flush();
+            hub.gateway.flush();
         }
         Self::settle(slf)
     }
@@ -462,7 +462,7 @@ impl Hub {
     }
 
     fn pending(&self) -> bool {
-        self.gateway.hub.needs_flush()
+        self.gateway.needs_flush()
     }
 
     /// (epoch, offset) of a topic that keeps history.

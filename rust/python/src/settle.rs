@@ -40,7 +40,7 @@ impl Hub {
                         actions.push((action, peer.transport.clone_ref(py)));
                     }
                 }
-                let schedule = !hub.scheduled && hub.gateway.hub.needs_flush();
+                let schedule = !hub.scheduled && hub.gateway.needs_flush();
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
@@ -90,7 +90,7 @@ impl Hub {
         Self::report(slf, written);
         let left = transport.call_method0(py, intern!(py, "get_write_buffer_size"));
         if let Ok(0) = left.and_then(|left| left.extract::<usize>(py)) {
-            slf.try_borrow_mut()?.gateway.hub.resume(conn);
+            slf.try_borrow_mut()?.gateway.resume(conn);
         }
         Ok(())
     }

@@ -35,9 +35,33 @@ pub struct Began {
     /// Where the topic's log stands. What the client gets from now on comes after this, but for
     /// what it missed.
     pub position: Position,
-    /// To a client that said where it had been: how many messages follow that it missed, or None
-    /// when some are gone and it must start afresh.
-    pub missed: Option<Option<u64>>,
+    pub recovery: Recovery,
+}
+
+/// What becomes of a client that said where it had been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// It said nothing.
+    NotAsked,
+    /// So many messages follow that it missed, before anything newer.
+    Complete(u64),
+    /// It cannot be given all, and must start afresh; why, in a stable word.
+    Lost(&'static str),
+}
+
+impl Began {
+    /// The same in JSON: the members of an object, without its braces.
+    pub fn members(&self) -> String {
+        let Position { epoch, offset } = self.position;
+        let place = format!("\"epoch\":{epoch},\"offset\":{offset}");
+        match self.recovery {
+            Recovery::NotAsked => place,
+            Recovery::Complete(missed) => {
+                format!("{place},\"recovered\":true,\"missed\":{missed}")
+            }
+            Recovery::Lost(why) => format!("{place},\"recovered\":false,\"why\":\"{why}\""),
+        }
+    }
 }
 
 /// One protocol.

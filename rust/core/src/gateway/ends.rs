@@ -84,6 +84,7 @@ impl<H> Gateway<H> {
     /// Closes what has been silent too long (1002, as Phoenix on Bandit) or takes too long over one
     /// message (1008), and cuts unanswered closes.
     pub fn sweep(&mut self) {
+        self.forget_pieces();
         let (mounts, links) = (&self.mounts, &mut self.links);
         let idle_ms = |mount| {
             let mount = mounts.get(usize::from(mount));

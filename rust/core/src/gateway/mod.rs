@@ -14,6 +14,7 @@ mod dialect;
 mod ends;
 mod event;
 mod publish;
+mod replay;
 mod subscribe;
 mod verdict;
 
@@ -26,8 +27,9 @@ use crate::hub::{Codec, ConnKey, Hub, Intercepts, Policy, Sink, SubKey};
 use crate::router::{PatternError, Router};
 use crate::ws::Assembler;
 
-pub use dialect::{Began, Dialect, End, Notes};
+pub use dialect::{Began, Dialect, End, Notes, Recovery};
 pub use event::{Body, Event};
+use replay::{Replays, Resume};
 pub use subscribe::{Refusal, Target};
 pub use verdict::{Content, Verdict};
 
@@ -77,6 +79,8 @@ pub struct Subscription<H> {
     pub route: usize,
     pub stage: Stage,
     pub handle: Option<H>,
+    /// While its client has not come to the live order, see `replay`.
+    resume: Option<Box<Resume>>,
     /// The dialect's own.
     pub notes: Notes,
 }
@@ -132,6 +136,7 @@ pub struct Gateway<H> {
     routes: Vec<Route>,
     ended: VecDeque<(H, &'static str)>,
     complaints: VecDeque<(ConnKey, u16, &'static str)>,
+    replays: Replays,
 }
 
 /// Why an outgoing frame was not sent.
@@ -155,6 +160,7 @@ impl<H> Gateway<H> {
             routes: Vec::new(),
             ended: VecDeque::new(),
             complaints: VecDeque::new(),
+            replays: Replays::default(),
         }
     }
 

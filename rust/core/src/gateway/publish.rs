@@ -8,10 +8,10 @@ use crate::log::{Position, Recovery};
 use super::{Body, Dialect, Event, Gateway, Variant};
 
 /// A broadcast in the codecs of all dialects.
-struct Broadcast<'a, H> {
-    dialects: &'a [Arc<dyn Dialect<H>>],
-    codecs: &'a [Variant],
-    event: Event<'a>,
+pub(super) struct Broadcast<'a, H> {
+    pub dialects: &'a [Arc<dyn Dialect<H>>],
+    pub codecs: &'a [Variant],
+    pub event: Event<'a>,
 }
 
 impl<H> Encode for Broadcast<'_, H> {
@@ -98,6 +98,11 @@ impl<H> Gateway<H> {
             None if here == Some(since) => Recovery::Complete(Vec::new()),
             None => Recovery::Gap,
         }
+    }
+
+    /// Whether the topics of a route keep a log.
+    pub fn keeps_log(&self, route: usize) -> bool {
+        self.routes[route].policy.history.is_some()
     }
 
     fn keeps_history(&self, topic: &str) -> bool {

@@ -5,6 +5,9 @@
 
 use crate::hub::{ConnKey, SubKey};
 
+use crate::log::Position;
+
+use super::replay::Resume;
 use super::{Body, End, Gateway, Kind, Notes, Route, Stage, Subscription, Unsent};
 
 /// Where a topic leads to on a connection's mount.
@@ -48,7 +51,16 @@ impl<H> Gateway<H> {
     }
 
     /// Takes a place on a topic for a join that is to be decided.
-    pub fn subscribe(&mut self, conn: ConnKey, topic: &str, route: usize, notes: Notes) -> SubKey {
+    ///
+    /// `since` is where the client says it has been, on a topic that keeps a log.
+    pub fn subscribe(
+        &mut self,
+        conn: ConnKey,
+        topic: &str,
+        route: usize,
+        since: Option<Position>,
+        notes: Notes,
+    ) -> SubKey {
         self.counts.channels += 1;
         let Route {
             policy, intercepts, ..
@@ -57,6 +69,7 @@ impl<H> Gateway<H> {
             route,
             stage: Stage::Joining,
             handle: None,
+            resume: since.map(|since| Box::new(Resume::Asked(since))),
             notes,
         };
         self.hub
@@ -95,13 +108,17 @@ impl<H> Gateway<H> {
     pub fn join_ok(&mut self, sub: SubKey, response: Body<'_>) -> Result<Option<H>, Unsent> {
         let (_, dialect) = self.dialect_of(sub)?;
         self.must_be_joining(sub)?;
-        let accepted = dialect.accept(self, sub, response, None);
+        let (began, next) = self.begin(sub);
+        let accepted = dialect.accept(self, sub, response, began);
         if accepted == Err(Unsent::Unencodable) {
             self.join_error(sub, b"{\"reason\":\"join crashed\"}")?;
         }
         accepted?;
         self.counts.joins += 1;
-        self.hub.activate(sub);
+        match next {
+            None => self.hub.activate(sub),
+            Some(next) => self.replay_from(sub, next),
+        }
         let routes = &self.routes;
         let held = self.hub.sub_mut(sub).map(|sub| &mut sub.seat);
         let Some(held) = held else {

@@ -376,6 +376,33 @@ impl<S> Hub<S> {
 
     // -- frames for one connection
 
+    /// True when a connection could be given more at once: it is open and has taken all it was given.
+    pub fn has_room(&self, key: ConnKey) -> bool {
+        let conn = self.conns.get(key);
+        conn.is_some_and(|conn| conn.is_open() && !conn.blocked && conn.outbox.is_empty())
+    }
+
+    /// Sends shared frames to one connection, ahead of what is queued for its topics. For one that
+    /// is not served on theirs yet.
+    pub fn give(&mut self, key: ConnKey, batch: &Arc<Batch>) {
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.is_open()) else {
+            return;
+        };
+        let frames = u64::from(batch.frames);
+        conn.outbox.push(Piece::Shared(Arc::clone(batch)));
+        self.stats.deliveries += frames;
+        self.stats.messages_out += frames;
+        self.stats.outbox_bytes += batch.bytes.len();
+        self.write(key);
+    }
+
+    /// Gives up a reader that came too late for what it must have; see [`Hub::take_slow`].
+    pub fn overrun(&mut self, key: ConnKey) {
+        if self.conns.get(key).is_some_and(Conn::is_open) {
+            self.give_up(key);
+        }
+    }
+
     /// Queues one frame that need not wait for earlier broadcasts (a heartbeat's reply).
     pub fn direct(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
         if self.conns.get(key).is_some_and(Conn::is_open) {

@@ -55,6 +55,28 @@ pub struct History {
     ring: VecDeque<Kept>,
 }
 
+/// Why a client cannot be given what it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// It speaks of another life of the topic.
+    Epoch,
+    /// Some of what it missed is not kept any more.
+    Expired,
+    /// It has seen more than there was.
+    Ahead,
+}
+
+impl Gap {
+    /// A stable word, for clients and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Epoch => "epoch",
+            Self::Expired => "expired",
+            Self::Ahead => "ahead",
+        }
+    }
+}
+
 /// What a client that has seen everything up to an offset still misses.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Recovery<'a> {
@@ -154,15 +176,35 @@ impl History {
 
     /// Everything after a position.
     pub fn since(&self, position: Position) -> Recovery<'_> {
-        if position.epoch != self.epoch || position.offset >= self.next {
-            return Recovery::Gap;
+        match self.missed(position) {
+            Ok(_) => Recovery::Complete(self.after(position.offset).collect()),
+            Err(_) => Recovery::Gap,
         }
-        let missed = self.next - 1 - position.offset;
+    }
+
+    /// How many messages came after a position, all of them kept.
+    ///
+    /// # Errors
+    /// [`Gap`].
+    pub fn missed(&self, position: Position) -> Result<u64, Gap> {
+        if position.epoch != self.epoch {
+            return Err(Gap::Epoch);
+        }
+        let missed = self.offset().checked_sub(position.offset);
+        let missed = missed.ok_or(Gap::Ahead)?;
         if missed > self.ring.len() as u64 {
-            return Recovery::Gap;
+            return Err(Gap::Expired);
         }
-        let skip = self.ring.len() - usize::try_from(missed).unwrap_or(0);
-        Recovery::Complete(self.ring.iter().skip(skip).collect())
+        Ok(missed)
+    }
+
+    /// The kept messages behind an offset, oldest first.
+    pub fn after(&self, offset: u64) -> impl Iterator<Item = &Kept> {
+        let behind = self.offset().saturating_sub(offset);
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+        self.ring
+            .iter()
+            .skip(self.ring.len().saturating_sub(behind))
     }
 }
 

@@ -12,4 +12,5 @@ mod joins;
 mod leaves;
 mod messages;
 mod payloads;
+mod recovery;
 mod streams;

@@ -312,6 +312,22 @@ impl Talk {
         frames
     }
 
+    /// What a client got, all of it text.
+    pub fn texts(&mut self, client: usize) -> Vec<String> {
+        let frames = self.frames(client).into_iter();
+        let text = |frame| match frame {
+            Frame::Text(text) => text,
+            other => panic!("{other:?} is no text"),
+        };
+        frames.map(text).collect()
+    }
+
+    /// A client that stalls takes what waits for it, and stalls again.
+    pub fn reads(&mut self, client: usize) {
+        self.gateway.resume(self.clients[client]);
+        self.turn();
+    }
+
     /// The channels that ended without the driver asking, and why.
     pub fn ended(&mut self) -> Vec<(u32, &'static str)> {
         std::iter::from_fn(|| self.gateway.next_ended()).collect()
@@ -325,20 +341,20 @@ impl Talk {
     pub fn turn(&mut self) {
         loop {
             self.gateway.close_slow();
-            self.gateway.hub.flush();
+            self.gateway.flush();
             let mut quiet = true;
             while let Some((conn, bytes)) = self.gateway.hub.next_write() {
                 quiet = false;
                 self.received.entry(conn).or_default().extend(bytes);
                 if !self.stalled.contains(&conn) {
-                    self.gateway.hub.resume(conn);
+                    self.gateway.resume(conn);
                 }
             }
             while let Some(action) = self.gateway.hub.next_action() {
                 quiet = false;
                 self.actions.push(action);
             }
-            if quiet && !self.gateway.hub.needs_flush() {
+            if quiet && !self.gateway.needs_flush() {
                 return;
             }
         }

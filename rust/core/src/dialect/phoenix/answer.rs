@@ -10,7 +10,7 @@ use crate::ws::{self, Opcode};
 use super::join::{abandon, answer_join, refuse_join};
 use super::write::{frame_broadcast, frame_end, frame_push, frame_reply, NOTHING, OK};
 use super::{encode, receive, variant, Phoenix, Refs, V2, VARIANTS};
-use crate::json::quote;
+use crate::json::{quote, with_members};
 
 impl<H> Dialect<H> for Phoenix {
     fn variants(&self) -> &'static [&'static str] {
@@ -36,8 +36,13 @@ impl<H> Dialect<H> for Phoenix {
         gateway: &mut Gateway<H>,
         sub: SubKey,
         response: Body<'_>,
-        _began: Option<Began>,
+        began: Option<Began>,
     ) -> Result<(), Unsent> {
+        let told = match (response, began) {
+            (Body::Json(json), Some(began)) => with_members(json, &began.members()),
+            _ => None,
+        };
+        let response = told.as_deref().map_or(response, Body::Json);
         answer_join(gateway, sub, OK, response)?;
         Ok(())
     }

@@ -6,11 +6,12 @@
 
 use crate::gateway::{Body, Gateway, Refusal, Target, Unsent, Verdict, MAX_NAME};
 use crate::hub::{ConnKey, SubKey};
+use crate::log::Position;
 
 use super::answer::send_reply;
 use super::receive::{refuse, unmatched};
 use super::write::{because, frame_end, ERROR};
-use super::{variant, Inbound, Refs};
+use super::{variant, Inbound, Payload, Refs};
 
 /// Whether a ref, as JSON text, is longer than is kept: its bytes as they came, without the quotes.
 pub(super) fn too_long(json: &str) -> bool {
@@ -80,13 +81,34 @@ pub(super) fn join<'f, H>(
             waiting_bytes: 0,
         })),
     };
+    let since = match message.payload {
+        Payload::Json(payload) if gateway.keeps_log(route) => recover(payload),
+        _ => None,
+    };
     Verdict::Join {
-        sub: gateway.subscribe(conn, &topic, route, Box::new(refs)),
+        sub: gateway.subscribe(conn, &topic, route, since, Box::new(refs)),
         route,
         topic,
         params,
         payload: message.payload.into(),
     }
+}
+
+/// What a client says in its join's params of where it has been: `{"recover": {"epoch", "offset"}}`.
+/// Anything else under that name asks for a place nobody has been to, and gets the answer of one.
+fn recover(payload: &str) -> Option<Position> {
+    // Most joins say nothing of it: they need no parser.
+    if !payload.contains("\"recover\"") {
+        return None;
+    }
+    let params: serde_json::Value = serde_json::from_str(payload).ok()?;
+    let recover = params.get("recover")?;
+    let number = |name: &str| recover.get(name).and_then(serde_json::Value::as_u64);
+    let (epoch, offset) = (number("epoch"), number("offset"));
+    Some(Position {
+        epoch: epoch.unwrap_or(0),
+        offset: offset.unwrap_or(0),
+    })
 }
 
 /// Ends a channel whose client joins its topic again; returns the join ref of the one that is

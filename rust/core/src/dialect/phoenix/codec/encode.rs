@@ -42,10 +42,24 @@ pub fn text_push(
     event: &str,
     payload_json: &[u8],
 ) {
-    out.reserve(join_ref_json.len() + topic.len() + event.len() + payload_json.len() + 16);
+    text_message(out, join_ref_json, "null", topic, event, payload_json);
+}
+
+fn text_message(
+    out: &mut Vec<u8>,
+    join_ref_json: &str,
+    ref_json: &str,
+    topic: &str,
+    event: &str,
+    payload_json: &[u8],
+) {
+    let refs = join_ref_json.len() + ref_json.len();
+    out.reserve(refs + topic.len() + event.len() + payload_json.len() + 12);
     out.push(b'[');
     out.extend_from_slice(join_ref_json.as_bytes());
-    out.extend_from_slice(b",null,");
+    out.push(b',');
+    out.extend_from_slice(ref_json.as_bytes());
+    out.push(b',');
     write_string(out, topic);
     out.push(b',');
     write_string(out, event);
@@ -78,6 +92,27 @@ pub fn text_reply(
 /// `[null, null, topic, event, payload]`: one encoding for every subscriber.
 pub fn text_broadcast(out: &mut Vec<u8>, topic: &str, event: &str, payload_json: &[u8]) {
     text_push(out, "null", topic, event, payload_json);
+}
+
+/// `[null, "@offset", topic, event, payload]`: a broadcast of a topic that keeps a log. The ref says
+/// where the message stands in it; no ref of a client's begins with `@`, so none is answered by it.
+pub fn text_numbered(
+    out: &mut Vec<u8>,
+    topic: &str,
+    event: &str,
+    payload_json: &[u8],
+    offset: u64,
+) {
+    text_message(out, "null", &offset_ref(offset), topic, event, payload_json);
+}
+
+/// As [`text_numbered`], in V1.
+pub fn v1_numbered(out: &mut Vec<u8>, topic: &str, event: &str, payload_json: &[u8], offset: u64) {
+    v1_message(out, topic, event, payload_json, &offset_ref(offset));
+}
+
+fn offset_ref(offset: u64) -> String {
+    format!("\"@{offset}\"")
 }
 
 /// `[join_ref, join_ref, topic, "phx_close", {}]`: the channel ended as it should.
