@@ -6,8 +6,10 @@
 //! that come after.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// How many arrays and objects may stand open at once in a text.
 ///
@@ -157,6 +159,70 @@ pub(crate) fn canonical(raw: &str) -> Result<Cow<'_, str>, Fault> {
         // Without escapes a valid string is already minimal: only `"`, `\` and control
         // characters ever need one.
         Ok(Cow::Borrowed(raw))
+    }
+}
+
+/// The text of some members of an object, by name. A name given twice counts with its last value,
+/// as in the decoders of Phoenix and of Python; members of other names are ignored.
+///
+/// # Errors
+/// [`Fault::NotJson`] for text that is not one JSON object.
+pub(crate) fn members<'a, const N: usize>(
+    text: &'a str,
+    names: [&str; N],
+) -> Result<[Option<&'a str>; N], Fault> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let members = deserializer.deserialize_map(Members(names));
+    let members = members.and_then(|members| deserializer.end().map(|()| members));
+    match members {
+        Ok(members) if surrogates_are_paired(text) => Ok(members),
+        _ => Err(Fault::NotJson),
+    }
+}
+
+struct Members<'n, const N: usize>([&'n str; N]);
+
+impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
+    type Value = [Option<&'de str>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = [None; N];
+        while let Some(index) = map.next_key_seed(Name(&self.0))? {
+            match index {
+                Some(index) => found[index] = Some(map.next_value::<&RawValue>()?.get()),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Which of the names a key is, told without allocating, escapes included.
+struct Name<'n>(&'n [&'n str]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|name| *name == key))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The protocols: each folder reads, writes and holds the conversation of one.
 
+pub mod json;
 pub mod phoenix;
 pub mod websocket;
 
@@ -12,5 +13,6 @@ use crate::hub::Hub;
 pub fn gateway<H>(hub: Hub<Subscription<H>>) -> Gateway<H> {
     let mut gateway = Gateway::new(hub);
     gateway.add_dialect(Arc::new(phoenix::Phoenix));
+    gateway.add_dialect(Arc::new(json::Json));
     gateway
 }

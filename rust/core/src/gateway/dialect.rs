@@ -69,6 +69,9 @@ pub trait Dialect<H>: Send + Sync {
     /// The names of its variants, by which connections are opened.
     fn variants(&self) -> &'static [&'static str];
 
+    /// A connection of it has been opened: for protocols in which the server speaks first.
+    fn opened(&self, _gateway: &mut Gateway<H>, _conn: ConnKey) {}
+
     /// Appends one broadcast as it stands on the wire, framing included; false when `variant` cannot
     /// carry it, in which case nothing may be appended. Called once per message and variant in use.
     fn encode(&self, variant: u8, event: &Event<'_>, out: &mut Vec<u8>) -> bool;

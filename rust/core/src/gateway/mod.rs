@@ -17,6 +17,7 @@ mod publish;
 mod replay;
 mod subscribe;
 mod verdict;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use event::{Body, Event};
 use replay::{Replays, Resume};
 pub use subscribe::{Refusal, Target};
 pub use verdict::{Content, Verdict};
+pub use waiting::Waiting;
 
 /// A topic, event or reference longer than this is refused: they are kept, per subscription and
 /// per message that waits.
@@ -236,6 +238,9 @@ impl<H> Gateway<H> {
             ..Link::default()
         };
         self.links.insert(conn, link);
+        if let Some(dialect) = self.dialect(conn) {
+            dialect.opened(self, conn);
+        }
         conn
     }
 

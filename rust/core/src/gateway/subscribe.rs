@@ -3,6 +3,8 @@
 //! A join under way holds a place on its topic that is not served yet, so that the socket goes on:
 //! the client may send messages (the driver keeps them), leave, or join again.
 
+use std::sync::Arc;
+
 use crate::hub::{ConnKey, SubKey};
 
 use crate::log::Position;
@@ -141,6 +143,15 @@ impl<H> Gateway<H> {
         self.counts.joins_refused += 1;
         dialect.refuse(self, sub, response);
         Ok(())
+    }
+
+    /// Whose subscription it is, and to what.
+    ///
+    /// # Errors
+    /// [`Unsent::Ended`].
+    pub fn addressee(&self, sub: SubKey) -> Result<(ConnKey, Arc<str>), Unsent> {
+        let conn = self.hub.sub(sub).ok_or(Unsent::Ended)?.conn;
+        Ok((conn, self.hub.topic_name(sub).ok_or(Unsent::Ended)?))
     }
 
     fn must_be_joining(&self, sub: SubKey) -> Result<(), Unsent> {

@@ -117,9 +117,9 @@ fn a_place_the_log_does_not_know_is_never_called_recovered() {
         (r#"{"epoch":1,"offset":18446744073709551615}"#, "ahead"),
         (r#"{"epoch":"1","offset":4}"#, "epoch"),
         (r#"{"epoch":1,"offset":-4}"#, "expired"),
-        (r#"{}"#, "epoch"),
-        (r#"null"#, "epoch"),
-        (r#"[1,4]"#, "epoch"),
+        ("{}", "epoch"),
+        ("null", "epoch"),
+        ("[1,4]", "epoch"),
     ] {
         let mut talk = talk(Speech::V2Text, 3);
         says(&mut talk, "log:1", 1..=5);

@@ -315,11 +315,7 @@ impl Talk {
     /// What a client got, all of it text.
     pub fn texts(&mut self, client: usize) -> Vec<String> {
         let frames = self.frames(client).into_iter();
-        let text = |frame| match frame {
-            Frame::Text(text) => text,
-            other => panic!("{other:?} is no text"),
-        };
-        frames.map(text).collect()
+        frames.map(frames::into_text).collect()
     }
 
     /// A client that stalls takes what waits for it, and stalls again.

@@ -25,6 +25,14 @@ impl fmt::Debug for Frame {
     }
 }
 
+/// The text of a frame that must be text.
+pub fn into_text(frame: Frame) -> String {
+    match frame {
+        Frame::Text(text) => text,
+        other => panic!("{other:?} is no text"),
+    }
+}
+
 pub fn text(text: impl Into<String>) -> Frame {
     Frame::Text(text.into())
 }

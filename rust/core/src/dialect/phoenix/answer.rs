@@ -126,8 +126,7 @@ fn addressee<H>(
     gateway: &Gateway<H>,
     sub: SubKey,
 ) -> Result<(ConnKey, Box<str>, Arc<str>), Unsent> {
-    let conn = gateway.hub.sub(sub).ok_or(Unsent::Ended)?.conn;
-    let topic = gateway.hub.topic_name(sub).ok_or(Unsent::Ended)?;
+    let (conn, topic) = gateway.addressee(sub)?;
     Ok((conn, Refs::of(gateway, sub)?.push_ref().into(), topic))
 }
 

@@ -4,7 +4,7 @@
 //! behind a join decided at once. A predecessor on the topic gets its `phx_close` behind the new
 //! join's answer, as the reference sends it.
 
-use crate::gateway::{Body, Gateway, Refusal, Target, Unsent, Verdict, MAX_NAME};
+use crate::gateway::{Body, Gateway, Refusal, Target, Unsent, Verdict, Waiting, MAX_NAME};
 use crate::hub::{ConnKey, SubKey};
 use crate::log::Position;
 
@@ -19,28 +19,14 @@ pub(super) fn too_long(json: &str) -> bool {
     text.unwrap_or(json).len() > MAX_NAME
 }
 
-/// What refs of messages to an undecided join may take.
-const WAITING_BYTES: usize = 16 * 1024;
-
 /// What is known of a join until it is decided.
 #[derive(Debug)]
 pub(super) struct Joining {
     reference: Box<str>,
     /// The join ref of a predecessor that is owed its `phx_close`.
     owed: Option<Box<str>>,
-    /// Refs of messages that came meanwhile: if there will be no channel, nobody else answers them.
-    waiting: Vec<Box<str>>,
-    waiting_bytes: usize,
-}
-
-impl Joining {
-    pub fn expect_answer(&mut self, reference: &str) {
-        let bytes = reference.len() + std::mem::size_of::<Box<str>>();
-        if self.waiting_bytes + bytes <= WAITING_BYTES {
-            self.waiting_bytes += bytes;
-            self.waiting.push(reference.into());
-        }
-    }
+    /// Refs of messages that came meanwhile.
+    pub waiting: Waiting,
 }
 
 pub(super) fn join<'f, H>(
@@ -77,8 +63,7 @@ pub(super) fn join<'f, H>(
         joining: Some(Box::new(Joining {
             reference: (&*message.reference).into(),
             owed,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
+            waiting: Waiting::default(),
         })),
     };
     let since = match message.payload {
@@ -157,8 +142,7 @@ pub(super) fn answer_join<H>(
     status: &str,
     body: Body<'_>,
 ) -> Result<Box<Joining>, Unsent> {
-    let topic = gateway.hub.topic_name(sub).ok_or(Unsent::Ended)?;
-    let conn = gateway.hub.sub(sub).ok_or(Unsent::Ended)?.conn;
+    let (conn, topic) = gateway.addressee(sub)?;
     let joining = decided(gateway, sub)?;
     let join_ref = Refs::of(gateway, sub)?.join_ref.clone();
     let sent = send_reply(
@@ -180,12 +164,13 @@ pub(super) fn answer_join<H>(
 
 /// The answer of a refused join, after which those who waited for it hear that there is no channel.
 pub(super) fn refuse_join<H>(gateway: &mut Gateway<H>, sub: SubKey, response: &[u8]) {
-    let topic = gateway.hub.topic_name(sub);
-    let conn = gateway.hub.sub(sub).map(|sub| sub.conn);
+    let Ok((conn, topic)) = gateway.addressee(sub) else {
+        return;
+    };
     // JSON is encodable always.
     let joining = answer_join(gateway, sub, ERROR, Body::Json(response));
     gateway.release(sub);
-    if let (Some(topic), Some(conn), Ok(joining)) = (topic, conn, joining) {
+    if let Ok(joining) = joining {
         disown(gateway, conn, &topic, &joining.waiting);
     }
 }
@@ -200,8 +185,8 @@ fn pay<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, owed: Option<&st
 }
 
 /// Answers messages to a channel that will not be.
-fn disown<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, waiting: &[Box<str>]) {
-    for reference in waiting {
+fn disown<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, waiting: &Waiting) {
+    for reference in waiting.iter() {
         gateway.counts.unmatched += 1;
         reject(gateway, conn, "null", reference, topic, "unmatched topic");
     }

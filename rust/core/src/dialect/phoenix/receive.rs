@@ -138,7 +138,7 @@ fn event<'f, H>(gateway: &mut Gateway<H>, conn: ConnKey, message: Inbound<'f>) -
         return oversized(gateway, conn, key, &message);
     }
     if let Some(joining) = &mut refs.joining {
-        joining.expect_answer(&message.reference);
+        joining.waiting.expect(&message.reference);
     }
     Verdict::Message {
         sub: key,
