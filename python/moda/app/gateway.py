@@ -34,7 +34,7 @@ from moda.channel import Stream
 from moda.errors import ConfigurationError
 from moda.hub import Hub
 from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
-from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route
+from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
 
 __all__ = ["Gateway"]
 
@@ -42,6 +42,7 @@ log = structlog.get_logger("moda.gateway")
 
 Registered = TypeVar("Registered")
 DEFAULT_SOCKET = "/socket"
+JSON_SOCKET = "/ws"
 
 OWN_ADDRESSES = frozenset({"telemetry:metrics", "chart:prices"})
 """Channels of moda's own document; a gateway without builtins leaves them unserved."""
@@ -74,7 +75,10 @@ class Gateway:
         self.asgi: Any = None
         self._asyncapi = asyncapi
         self._declared: list[Declared] = []
-        self._sockets: dict[str, SocketRules] = {DEFAULT_SOCKET: SocketRules(DEFAULT_SOCKET)}
+        self._sockets: dict[str, SocketRules] = {
+            DEFAULT_SOCKET: SocketRules(DEFAULT_SOCKET),
+            JSON_SOCKET: SocketRules(JSON_SOCKET, dialect="json"),
+        }
         self._operator = MountOptions(DEFAULT_SOCKET)
         self._hosts: Sequence[str] = ()
         self._interval_ms: int | None = None
@@ -128,10 +132,14 @@ class Gateway:
         origins: str | Sequence[str] | None = None,
         auth_token: bool = True,
         subprotocols: Sequence[str] = (),
+        dialect: SocketDialect | None = None,
     ) -> None:
-        """Declares a socket mount, or sets the rules of the one at ``/socket``.
+        """Declares a socket mount, or sets the rules of the ones at ``/socket`` and ``/ws``.
 
-        Clients connect to ``path + "/websocket"``; phoenix.js adds that itself. ``path`` may hold
+        ``dialect`` "phoenix" is for Phoenix clients, which connect to ``path + "/websocket"``
+        (phoenix.js adds that itself); "json" is for everybody else, at ``path`` itself, as ``/ws``
+        is. A connect hook of ``/socket`` decides for ``/ws`` too, unless that has one of its own.
+        ``path`` may hold
         ``{name}`` segments, which become params. ``connect`` decides on each connection:
         it gets a :class:`~moda.channel.Connect` and returns a principal, a
         :class:`~moda.channel.Socket` (to give it an id) or None, or raises
@@ -150,6 +158,7 @@ class Gateway:
             origins=origins,
             auth_token=auth_token,
             subprotocols=subprotocols,
+            dialect=dialect or ("json" if path == JSON_SOCKET else "phoenix"),
         )
         self._must_not_run(f"socket({rules.path!r})")
         known = self._sockets.get(rules.path)
@@ -309,6 +318,8 @@ class Gateway:
         core = self.hub.core
         mounts: dict[str, Mount] = {}
         for path, rules in self._sockets.items():
+            if path == JSON_SOCKET and rules.connect is None:
+                rules = replace(rules, connect=self._sockets[DEFAULT_SOCKET].connect)
             options = rules.options(self._operator, self._hosts)
             number = core.mount(
                 path=path,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from moda.app.arguments import MOST, is_number, is_whole
 from moda.errors import ConfigurationError
 from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import OriginRule
-from moda.wire.phoenix import ConnectHook, MountOptions
+from moda.wire.phoenix import ConnectHook, MountOptions, SocketDialect
 
 __all__ = ["SocketRules", "declared_socket"]
 
@@ -35,6 +35,7 @@ class SocketRules:
     auth_token: bool = True
     subprotocols: tuple[str, ...] = ()
     connect: ConnectHook | None = None
+    dialect: SocketDialect = "phoenix"
 
     def options(self, operator: MountOptions, hosts: Iterable[str]) -> MountOptions:
         """The mount's rules: the application's, the operator's where it said nothing.
@@ -54,8 +55,12 @@ class SocketRules:
         return replace(
             operator,
             path=self.path,
+            dialect=self.dialect,
             handshake=HandshakeOptions(
-                origins=origins, auth_token=self.auth_token, subprotocols=self.subprotocols
+                origins=origins,
+                auth_token=self.auth_token,
+                subprotocols=self.subprotocols,
+                versioned=self.dialect == "phoenix",
             ),
             connect=self.connect or operator.connect,
             **limits,
@@ -72,6 +77,7 @@ def declared_socket(
     origins: Any,
     auth_token: bool,
     subprotocols: Any,
+    dialect: Any = "phoenix",
 ) -> SocketRules:
     """Checks what ``gateway.socket`` was given. ConfigurationError says what, got and takes."""
     if not isinstance(path, str) or not path.startswith("/") or path.rstrip("/") == "":
@@ -82,6 +88,9 @@ def declared_socket(
             f"{call} has a brace that belongs to no variable; takes {{name}} of lower case letters, "
             "digits and _"
         )
+    if dialect not in get_args(SocketDialect):
+        takes = " or ".join(get_args(SocketDialect))
+        raise ConfigurationError(f"{call} takes dialect {takes}, got {dialect!r}")
     names = _VARIABLE.findall(path)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -109,6 +118,7 @@ def declared_socket(
         auth_token,
         tuple(subprotocols),
         connect,
+        dialect,
     )
 
 

@@ -50,11 +50,13 @@ class HandshakeOptions:
     option sends it. It is on by default: off, a browser that sends one is answered without a
     subprotocol and fails the connection itself. ``subprotocols`` are the names this mount speaks,
     in order of preference; empty means the header is not looked at (but for ``auth_token``).
+    ``versioned`` is for Phoenix mounts alone: their clients say which serializer they speak.
     """
 
     origins: OriginRule = SAME_HOST
     auth_token: bool = True
     subprotocols: tuple[str, ...] = ()
+    versioned: bool = True
 
 
 @dataclass(slots=True)
@@ -106,6 +108,9 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         if protocol is None:
             hint = {"got": _shown_names(offered), "accepted": ", ".join(spoken)}
             return Refused(403, reason="subprotocol", hint=hint)
+    if not options.versioned:
+        params.update(upgrade.variables)
+        return Negotiated(2, params, token, protocol)
     asked = params.get("vsn", "1.0.0")
     vsn = _version(asked)
     if vsn is None:

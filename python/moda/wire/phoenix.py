@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
@@ -30,13 +30,15 @@ from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal
 from moda.wire.handshake import HandshakeOptions, Negotiated, negotiate
 from moda.wire.token import TokenRule, presented_token
 
-__all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route"]
+__all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route", "SocketDialect"]
 
 log = structlog.get_logger("moda.socket")
 
 MAX_GOODBYES: Final = 256
 """``leave`` callbacks that may be under way for one connection before its joins are answered with
 ``busy``. Leaving and joining in a loop would otherwise be a way to fill the memory."""
+
+SocketDialect = Literal["phoenix", "json"]
 
 ConnectHook = Callable[[Connect], Any | Awaitable[Any]]
 """Decides on a connection: returns a :class:`Socket`, any principal, or None; raises :class:`Refuse`."""
@@ -57,9 +59,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """One socket mount. ``path`` is the mount's own (``/socket``); clients connect to ``path + /websocket``."""
+    """One socket mount.
+
+    ``path`` is the mount's own; Phoenix clients connect to ``path + /websocket``, those of ``json``
+    to ``path`` itself.
+    """
 
     path: str = "/socket"
+    dialect: SocketDialect = "phoenix"
     max_channels: int = 100
     max_message_bytes: int = 1 << 20
     idle_seconds: float = 60.0
@@ -198,12 +205,14 @@ class Mount:
     def __init__(self, hub: Hub, options: MountOptions, number: int) -> None:
         self.options = options
         self._hub = hub
-        self._codecs = {vsn: hub.core.codec(f"phoenix/{vsn}") for vsn in (1, 2)}
+        names = {1: "phoenix/1", 2: "phoenix/2"} if options.dialect == "phoenix" else {2: "json"}
+        self._codecs = {vsn: hub.core.codec(name) for vsn, name in names.items()}
         self.number = number
 
     @property
     def path(self) -> str:
-        return self.options.path.rstrip("/") + "/websocket"
+        suffix = "/websocket" if self.options.dialect == "phoenix" else ""
+        return self.options.path.rstrip("/") + suffix
 
     @property
     def max_frame_size(self) -> int:
