@@ -215,7 +215,7 @@ impl Hub {
     #[pyo3(signature = (mount, codec, fd, transport, socket, socket_id=None, held=false, eye=None))]
     #[allow(clippy::too_many_arguments)] // one call per connection, each argument a fact about it
     fn open(
-        &mut self,
+        slf: &Bound<'_, Self>,
         mount: u16,
         codec: u8,
         fd: Option<i32>,
@@ -225,19 +225,25 @@ impl Hub {
         held: bool,
         eye: Option<i32>,
     ) -> PyResult<u64> {
-        self.tick();
         let codec = Codec::new(codec).ok_or_else(|| {
             PyValueError::new_err(format!("a codec is a number of Hub.codec, got {codec}"))
         })?;
         let sink = fd.map_or(Sink::Transport, Sink::Socket);
-        let conn = self.gateway.open(codec, mount, sink, socket_id);
-        if held {
-            self.gateway.hub.block(conn);
-        }
-        if let Some(eye) = eye {
-            self.gateway.hub.look_at(conn, eye);
-        }
-        self.peers.insert(conn, Peer { transport, socket });
+        let conn = {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            let conn = hub.gateway.open(codec, mount, sink, socket_id);
+            if held {
+                hub.gateway.hub.block(conn);
+            }
+            if let Some(eye) = eye {
+                hub.gateway.hub.look_at(conn, eye);
+            }
+            hub.peers.insert(conn, Peer { transport, socket });
+            conn
+        };
+        // A dialect in which the server speaks first has something to send.
+        Self::settle(slf)?;
         Ok(conn.data().as_ffi())
     }
 

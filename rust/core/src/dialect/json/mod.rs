@@ -96,6 +96,10 @@ impl<H> Dialect<H> for Json {
         body: Body<'_>,
     ) -> Result<(), Unsent> {
         let (conn, topic) = gateway.addressee(sub)?;
+        if reference == "null" {
+            // It named no id, so it asked for no answer.
+            return Ok(());
+        }
         gateway.hub.ordered(conn, |out| {
             write::reply(out, reference, &topic, status, body);
         });
