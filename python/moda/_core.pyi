@@ -42,11 +42,13 @@ class Hub:
         call_soon: Callable[..., object],
         joins: Callable[..., object | None],
         complaints: Callable[[int, int, str], object],
+        wants: Callable[[int, str, int], object] | None = None,
     ) -> None:
         """Binds to a loop. ``joins(sub, conn, route, socket, topic, params, payload, binary)`` starts a
         join's decision and returns what receives the channel's messages (``deliver``, ``outgoing``,
         ``leaving``, ``ended``) or None. Of a stream it is only told ``ended``, and let go by
-        :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients."""
+        :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients. ``wants(sub, topic,
+        after)`` asks for what follows that offset in the store; :meth:`fetched` answers."""
     def detach(self) -> bool:
         """Forgets the loop; nothing is flushed any more. False when not attached."""
     def mount(self, *, path: str, max_channels: int, max_message: int, idle_ms: int) -> int:
@@ -61,8 +63,9 @@ class Hub:
         history_ttl_ms: int = 0,
         history_bytes: int = ...,
         intercept: Sequence[str] = ...,
+        durable: bool = False,
     ) -> int:
-        """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise);
+        """Adds a route. The history of a ``durable`` one is the newest part of a log in a store. ``delivery`` is every, latest or drop (ValueError otherwise);
         ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
     def codec(self, name: str) -> int:
         """The number of a way to write, such as ``phoenix/2``, for :meth:`open`. ValueError names all."""
@@ -126,8 +129,20 @@ class Hub:
         binary: bool = False,
         key: str | None = None,
         exclude: int = 0,
-    ) -> list[Any] | None:
-        """Queues a broadcast; returns the handles of channels that intercept the event, or None."""
+        at: tuple[int, int] | None = None,
+    ) -> tuple[tuple[int, int] | None, list[Any] | None]:
+        """Queues a broadcast; returns its (epoch, offset) where the topic keeps a log, and the handles
+        of channels that intercept the event. ``at`` is where a store has put it, on a durable topic."""
+    def durable_route(self, topic: str) -> int | None:
+        """The number of a topic's route, if that is durable."""
+    def open_log(self, topic: str, epoch: int, offset: int, floor: int) -> None:
+        """Says where a durable topic stands in the store, which has the offsets from ``floor`` on. For
+        a topic somebody is joining; nothing happens for others."""
+    def fetched(self, sub: int, epoch: int, first: int, sizes: bytes, data: bytes) -> None:
+        """Answers ``wants``: records one after the other from offset ``first`` on, their lengths as
+        little-endian 32 bits. ValueError for bytes that are no records."""
+    def unfetched(self, sub: int) -> None:
+        """Answers ``wants`` when the store cannot be read: the subscription ends as crashed."""
     def disconnect(self, socket_id: str) -> int: ...
     def close(self, conn: int, code: int, reason: str) -> None: ...
     def close_some(self, most: int, code: int, reason: str) -> int: ...
@@ -238,3 +253,9 @@ class Guard:
         for haste."""
 
 _C_API: Any
+
+def write_record(event: str, payload: bytes, binary: bool) -> bytes:
+    """One message as it lies in a store."""
+
+def read_record(record: bytes) -> tuple[str, bytes, bool]:
+    """(event, payload, binary) of a record. ValueError for bytes that are none."""

@@ -10,13 +10,17 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
 import structlog
 
 from moda._core import Hub as Core
+from moda.durable import DurableTopics
+from moda.errors import StoreError
 from moda.message import Kept, Position, Raw
+from moda.ports import Key, Log
 
 log = structlog.get_logger("moda.hub")
 
@@ -115,8 +119,22 @@ class Hub:
         """Messages over their channel's rate."""
         self.queueing = 0
         """Channels with messages left that have had their turn."""
+        self.unwritten = 0
+        """Broadcasts to durable topics that the store did not take."""
+        self.durable: DurableTopics | None = None
+        """Topics whose log lies in a store; None where there is none."""
         self.goodbyes: Counter[int] = Counter()
         """Goodbyes under way, by connection."""
+
+    def keep_durably(self, log: Log) -> DurableTopics:
+        """Gives durable topics a log. Before :meth:`start`."""
+        self.durable = DurableTopics(self.core, log, self._deliver)
+        return self.durable
+
+    async def ready(self, topic: str) -> None:
+        """To be awaited before a join is accepted: where a durable topic stands. Raises StoreError."""
+        if self.durable is not None and self.core.durable_route(topic) is not None:
+            await self.durable.ready(topic)
 
     def start(
         self,
@@ -125,7 +143,8 @@ class Hub:
     ) -> None:
         """Binds the hub to the running loop. ``joins`` decides joins, ``complaints`` hears why clients were closed."""
         loop = asyncio.get_running_loop()
-        self.core.attach(loop.call_soon, joins, complaints)
+        wants = None if self.durable is None else self.durable.fetch
+        self.core.attach(loop.call_soon, joins, complaints, wants)
         self._sweep(loop)
 
     def stop(self) -> None:
@@ -148,14 +167,15 @@ class Hub:
         *,
         key: str | None = None,
         exclude: int = 0,
-    ) -> None:
-        """Sends one event to every subscriber of ``topic``.
+    ) -> Position | None:
+        """Sends one event to every subscriber of ``topic``; returns where it stands in its log.
 
-        ``key`` is what a ``latest`` topic conflates by. Raises TypeError for a payload that is
+        None for a topic that keeps no log, and for a durable one: its message is published when the
+        store has it (:meth:`publish_durably` waits for that). ``key`` is what a ``latest`` topic conflates by. Raises TypeError for a payload that is
         neither mapping, Raw nor bytes, and ValueError when topic or event are too long for a
         binary frame (255 bytes) or the event is one of :data:`RESERVED`.
         """
-        self.publish_prepared(*self.prepare(topic, event, payload, key), exclude)
+        return self.publish_prepared(*self.prepare(topic, event, payload, key), exclude)
 
     def prepare(
         self, topic: str, event: str, payload: Any, key: str | None = None
@@ -174,9 +194,52 @@ class Hub:
 
     def publish_prepared(
         self, topic: str, event: str, data: bytes, binary: bool, key: str | None, exclude: int = 0
-    ) -> None:
+    ) -> Position | None:
         """The rest of :meth:`publish`, on the loop's thread."""
-        intercepting = self.core.publish(topic, event, data, binary, key, exclude)
+        route = None if self.durable is None else self.core.durable_route(topic)
+        if self.durable is None or route is None:
+            return self._deliver(topic, event, data, binary, key, exclude)
+        try:
+            told = self.durable.append(route, topic, event, data, binary, key, exclude)
+        except StoreError as error:
+            self._unwritten(topic, event, error)
+        else:
+            told.add_done_callback(partial(self._written, topic, event))
+        return None
+
+    async def publish_durably(
+        self, prepared: tuple[str, str, bytes, bool, str | None], once: Key | None = None
+    ) -> Position | None:
+        """Publishes what :meth:`prepare` gave, and returns its position once that cannot be lost.
+
+        On a topic that is not durable that is at once. ``once`` is an idempotency key. Raises
+        StoreError when nothing was written.
+        """
+        route = None if self.durable is None else self.core.durable_route(prepared[0])
+        if self.durable is None or route is None:
+            return self._deliver(*prepared)
+        return await self.durable.append(route, *prepared, once=once)
+
+    def _written(self, topic: str, event: str, told: asyncio.Future[Position]) -> None:
+        if not told.cancelled() and (error := told.exception()) is not None:
+            self._unwritten(topic, event, error)
+
+    def _unwritten(self, topic: str, event: str, error: BaseException) -> None:
+        """Of a broadcast whose sender does not wait, the log alone can tell."""
+        self.unwritten += 1
+        log.error("publish.failed", topic=topic, event_name=event, error=str(error))
+
+    def _deliver(
+        self,
+        topic: str,
+        event: str,
+        data: bytes,
+        binary: bool,
+        key: str | None,
+        exclude: int = 0,
+        at: tuple[int, int] | None = None,
+    ) -> Position | None:
+        position, intercepting = self.core.publish(topic, event, data, binary, key, exclude, at)
         if intercepting is not None:
             for handle in intercepting:
                 handle.outgoing(event, data, binary)
@@ -187,6 +250,7 @@ class Hub:
                 except Exception:
                     # A listener is a subscriber: its failure is not the publisher's.
                     log.exception("hub.listener.failed", topic=topic, event_name=event)
+        return None if position is None else Position(*position)
 
     def listen(self, topic: str, listener: Listener) -> Callable[[], None]:
         """Hears a topic from inside the process, as a user would from outside. Returns the way to stop."""

@@ -50,17 +50,24 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How much of a topic is kept for recovery: the last ``size`` messages, none older than ``ttl`` seconds."""
+    """How much of a topic is kept for recovery: the last ``size`` messages, none older than ``ttl`` seconds.
+
+    A ``durable`` history lies in the gateway's database (``DATABASE_URL``): it outlives a restart and
+    a crash, and a message is published only once it is there. ``bytes`` bounds what it may hold of a
+    topic, 0 is no bound.
+    """
 
     size: int
     ttl: float = 300.0
+    durable: bool = False
+    bytes: int = 0
 
 
 class Position(NamedTuple):
     """A place in a topic's history: the messages up to ``offset`` of that ``epoch``.
 
-    Offsets count a topic's messages, one by one; an epoch is one life of the gateway, so positions
-    of different epochs have nothing to do with each other.
+    Offsets count a topic's messages from 1, without holes; an epoch is one life of the topic, so
+    positions of different epochs have nothing to do with each other.
     """
 
     epoch: int

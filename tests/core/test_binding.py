@@ -240,7 +240,7 @@ def test_calls_for_nobody_answer_false_or_do_nothing() -> None:
         hub.close(unknown, 1000, "")
         hub.resume(unknown)
         hub.lost(unknown)
-    assert hub.publish("room:1", "shout", b"{}") is None
+    assert hub.publish("room:1", "shout", b"{}") == (None, None)
     assert rooms.heard() == [OK]
     assert hub.stats()["closed"] == 1
 

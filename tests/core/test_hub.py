@@ -239,7 +239,7 @@ class Pair:
         exclude = found[1] if found else None
         sub = found[0].sub if found else 0
         expected = self.oracle.publish(topic, event, body, binary, exclude)
-        asked = self.hub.publish(topic, event, body, binary, None, sub) or []
+        asked = self.hub.publish(topic, event, body, binary, None, sub)[1] or []
         handles = [handle for handle, channel in self.channels if channel in expected]
         assert sorted(handle.sub for handle in asked) == sorted(handle.sub for handle in handles)
         self.same_history(topic)

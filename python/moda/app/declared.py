@@ -70,12 +70,14 @@ class Declared:
 class Laid:
     """One declaration, checked: its route, what the engine is told of it, the mounts it is reached on.
 
-    ``engine`` is (stream, delivery, history size, its ttl in ms, intercepted events).
+    ``engine`` is (stream, delivery, history size, its ttl in ms, intercepted events, durable).
+    ``keep`` is how much of a durable topic the database holds.
     """
 
     route: Route
-    engine: tuple[bool, Delivery, int, int, tuple[str, ...]]
+    engine: tuple[bool, Delivery, int, int, tuple[str, ...], bool]
     reached: tuple[Mount, ...]
+    keep: History | None = None
 
 
 def declared_channel(

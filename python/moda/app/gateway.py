@@ -8,6 +8,7 @@ gets its policy and its payload validators; one that code declares gets the poli
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import threading
 import time
@@ -33,6 +34,7 @@ from moda.app.supervisor import Supervisor
 from moda.channel import Stream
 from moda.errors import ConfigurationError
 from moda.hub import Hub
+from moda.ports import Key, Retention
 from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
 
@@ -217,6 +219,30 @@ class Gateway:
             self._loop.call_soon_threadsafe(self.hub.publish_prepared, *prepared)
         else:
             self.hub.publish(topic, event, payload, key=key)
+
+    async def publish(
+        self,
+        topic: str,
+        event: str,
+        payload: Mapping[str, Any] | Raw | bytes,
+        *,
+        key: str | None = None,
+        once: str | None = None,
+    ) -> Position | None:
+        """Sends one event to every subscriber of a topic; returns where it stands in the topic's log.
+
+        As :meth:`broadcast`, on the loop's thread, and waits until the message cannot be lost: on a
+        topic with a durable history that is when the database has committed it, elsewhere at once.
+        None for a topic that keeps no history. ``once`` is a key under which a repeated call
+        publishes nothing and returns the first one's position; durable topics alone remember it, for
+        a day. Raises :class:`~moda.errors.Unavailable` or :class:`~moda.errors.Busy` when nothing
+        was written, :class:`~moda.errors.KeyReused` for a key that came with another message.
+        """
+        self._must_be_on_the_loop("publish", "topic, event, payload")
+        self._must_run("publish")
+        prepared = self.hub.prepare(topic, event, payload, key)
+        digest = hashlib.sha256(repr(prepared).encode()).digest()
+        return await self.hub.publish_durably(prepared, None if once is None else Key(once, digest))
 
     def disconnect(self, socket_id: str) -> int:
         """Closes every connection whose Socket has that id (1001); returns how many.
@@ -447,7 +473,7 @@ class Gateway:
             known = (one.route.pattern, one.engine, tuple(mount.number for mount in one.reached))
             number = self._numbers.get(known)
             if number is None:
-                stream, delivery, size, ttl_ms, intercept = one.engine
+                stream, delivery, size, ttl_ms, intercept, durable = one.engine
                 try:
                     number = core.route(
                         stream=stream,
@@ -455,6 +481,7 @@ class Gateway:
                         history_size=size,
                         history_ttl_ms=ttl_ms,
                         intercept=list(intercept),
+                        durable=durable,
                     )
                 except (ValueError, OverflowError, TypeError) as error:
                     raise ConfigurationError(f"channel({one.route.pattern!r}): {error}") from None
@@ -465,6 +492,9 @@ class Gateway:
             core.withdraw(mount.number)
         for one, number in zip(laid, numbers, strict=True):
             self._routes[number] = one.route
+            if one.keep is not None and self.hub.durable is not None:
+                keep = Retention(one.keep.size, one.keep.ttl, one.keep.bytes)
+                self.hub.durable.keep[number] = keep
             for mount in one.reached:
                 try:
                     core.expose(mount.number, one.route.pattern, number)
@@ -507,6 +537,12 @@ class Gateway:
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
+        durable = history is not None and history.durable
+        if durable and self.hub.durable is None:
+            raise ConfigurationError(
+                f"channel({declared.pattern!r}) declares a durable history, and this gateway has no "
+                "database: `moda serve` opens the one of DATABASE_URL"
+            )
         unknown = [path for path in declared.sockets or () if path not in mounts]
         if unknown:
             raise ConfigurationError(
@@ -533,10 +569,12 @@ class Gateway:
             None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
             policy.access == "token",
             found,
+            durable,
         )
         size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
-        engine = (stream, delivery, size, ttl_ms, tuple(intercept))
-        return Laid(route, engine, tuple(reached.values()))
+        engine = (stream, delivery, size, ttl_ms, tuple(intercept), durable)
+        keep = None if history is None or not durable else history
+        return Laid(route, engine, tuple(reached.values()), keep)
 
 
 def _warn(document: documents.Document) -> None:

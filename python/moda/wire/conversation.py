@@ -20,11 +20,11 @@ import orjson
 import structlog
 
 from moda.channel import NO_REF, Channel
-from moda.errors import NotJoinedError, Reject, ReplyError, ReturnError
+from moda.errors import NotJoinedError, Reject, ReplyError, ReturnError, StoreError
 from moda.hub import Hub, encode, encode_response, must_be_free
 from moda.message import Ref, Reply, Stop
 from moda.wire.crashes import crashes, deliberate
-from moda.wire.decision import CRASHED, Check, read_join, refusal, unreadable
+from moda.wire.decision import CRASHED, Check, read_join, refusal, unavailable, unreadable
 from moda.wire.ended import Ended, orderly
 
 if TYPE_CHECKING:
@@ -283,6 +283,10 @@ class Conversation:
         try:
             value = read_join(payload, binary, self._check)
             data, as_binary = encode_response(await channel.join(value))
+            await self._hub.ready(channel.topic)
+        except StoreError as error:
+            self._refuse(unavailable(error))
+            return False
         except Reject as reject:
             self._refuse(refusal(reject.response, type(channel), **self._about))
             return False

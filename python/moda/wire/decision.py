@@ -9,11 +9,11 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from moda.errors import Reject
+from moda.errors import Reject, StoreError
 from moda.hub import encode_response
 from moda.wire.crashes import crashes
 
-__all__ = ["CRASHED", "Check", "StreamJoin", "read_join", "refusal", "unreadable"]
+__all__ = ["CRASHED", "Check", "StreamJoin", "read_join", "refusal", "unavailable", "unreadable"]
 
 log = structlog.get_logger("moda.channel")
 
@@ -30,6 +30,11 @@ def refusal(response: Any, of: Any, **about: Any) -> bytes:
     except TypeError as error:
         crashes.log(log, "channel.join.failed", of, error, **about)
         return CRASHED
+
+
+def unavailable(error: StoreError) -> bytes:
+    """The response when the database cannot be asked; ``retry_after`` in seconds."""
+    return orjson.dumps({"reason": "unavailable", "retry_after": error.retry_after})
 
 
 def unreadable(error: ValueError) -> dict[str, Any]:

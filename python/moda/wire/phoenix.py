@@ -21,12 +21,12 @@ import structlog
 from moda import asyncapi
 from moda._session import Session
 from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Stream
-from moda.errors import ConfigurationError, Refuse, Reject
+from moda.errors import ConfigurationError, Refuse, Reject, StoreError
 from moda.hub import Hub, encode_response
 from moda.upgrade import Accepted, Refused, Upgrade
 from moda.wire.conversation import Conversation, Rate
 from moda.wire.crashes import crashes, deliberate
-from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal
+from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal, unavailable
 from moda.wire.handshake import HandshakeOptions, Negotiated, negotiate
 from moda.wire.token import TokenRule, presented_token
 
@@ -55,6 +55,7 @@ class Route:
     rate: Rate | None = None
     trusted_only: bool = False
     declared: asyncapi.Route | None = None
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Dispatch:
             decided = self._place(target, topic)
             request = JoinRequest(topic, params, payload, socket)
             work = self._join_stream(serves, target.check, sub, conn, request, binary, decided)
-            if type(serves).join is Stream.join:
+            if type(serves).join is Stream.join and not target.durable:
                 # Nobody to ask: it runs to its end as it is, and needs no task.
                 with suppress(StopIteration):
                     work.send(None)
@@ -181,11 +182,14 @@ class Dispatch:
         try:
             request.payload = read_join(request.payload, binary, check)
             data, as_binary = encode_response(await stream.join(request))
+            await self._hub.ready(request.topic)
             if request.address is not None:
                 core.reseat(sub, request.address)
             core.join_ok(sub, data, as_binary)
         except Reject as reject:
             core.join_error(sub, refusal(reject.response, stream, **about))
+        except StoreError as error:
+            core.join_error(sub, unavailable(error))
         except BaseException as error:
             if deliberate(error):
                 raise

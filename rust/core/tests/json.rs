@@ -36,6 +36,7 @@ impl Client {
             let policy = Policy {
                 delivery: Delivery::Every,
                 history: (size > 0).then_some(limits),
+                ..Policy::default()
             };
             let route = gateway.add_route(Route {
                 kind,

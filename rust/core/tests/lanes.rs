@@ -21,6 +21,7 @@ impl Wire {
             policy: Policy {
                 delivery: Delivery::Latest,
                 history: None,
+                ..Policy::default()
             },
             intercepts: None,
         });

@@ -18,6 +18,7 @@ use pyo3::{intern, PyTraverseError, PyVisit};
 use slotmap::{Key, KeyData, SecondaryMap};
 
 use crate::counters::counters;
+use crate::record::records;
 
 /// A connection's Python side.
 pub struct Peer {
@@ -31,6 +32,8 @@ pub struct Driver {
     pub flush: Py<PyAny>,
     pub joins: Py<PyAny>,
     pub complaints: Py<PyAny>,
+    /// Hears what is needed of the store; None where there is none.
+    pub wants: Option<Py<PyAny>>,
 }
 
 #[pyclass(module = "moda._core")]
@@ -72,6 +75,9 @@ fn listed<'k>(py: Python<'_>, kept: impl IntoIterator<Item = &'k Kept>) -> PyRes
     }
     Ok(list.unbind())
 }
+
+/// A published message's position and the channels that intercept it.
+type Outcome = (Option<(u64, u64)>, Option<Vec<Py<PyAny>>>);
 
 fn sent(outcome: Result<(), Unsent>, what: &str) -> PyResult<bool> {
     match outcome {
@@ -122,11 +128,13 @@ impl Hub {
         }
     }
 
+    #[pyo3(signature = (call_soon, joins, complaints, wants=None))]
     fn attach(
         slf: &Bound<'_, Self>,
         call_soon: Py<PyAny>,
         joins: Py<PyAny>,
         complaints: Py<PyAny>,
+        wants: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
         let mut hub = slf.try_borrow_mut()?;
@@ -135,6 +143,7 @@ impl Hub {
             flush,
             joins,
             complaints,
+            wants,
         });
         hub.scheduled = false;
         Ok(())
@@ -156,7 +165,8 @@ impl Hub {
         self.gateway.add_mount(max_channels, max_message, idle_ms)
     }
 
-    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new()))]
+    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), durable=false))]
+    #[allow(clippy::too_many_arguments)] // a policy, each part of it by name
     fn route(
         &mut self,
         stream: bool,
@@ -165,6 +175,7 @@ impl Hub {
         history_ttl_ms: u64,
         history_bytes: usize,
         intercept: Vec<String>,
+        durable: bool,
     ) -> PyResult<usize> {
         let delivery = match delivery {
             "every" => Delivery::Every,
@@ -186,7 +197,11 @@ impl Hub {
         });
         Ok(self.gateway.add_route(Route {
             kind: if stream { Kind::Stream } else { Kind::Channel },
-            policy: Policy { delivery, history },
+            policy: Policy {
+                delivery,
+                history,
+                durable,
+            },
             intercepts,
         }))
     }
@@ -355,39 +370,76 @@ impl Hub {
 
     // -- broadcasts and connections
 
-    #[pyo3(signature = (topic, event, payload, binary=false, key=None, exclude=0))]
-    fn publish<'py>(
-        slf: &Bound<'py, Self>,
+    #[pyo3(signature = (topic, event, payload, binary=false, key=None, exclude=0, at=None))]
+    #[allow(clippy::too_many_arguments)] // a message and where it stands
+    fn publish(
+        slf: &Bound<'_, Self>,
         topic: &str,
         event: &str,
         payload: &[u8],
         binary: bool,
         key: Option<&str>,
         exclude: u64,
-    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        at: Option<(u64, u64)>,
+    ) -> PyResult<Outcome> {
         let py = slf.py();
         if binary && (topic.len() > 255 || event.len() > 255) {
-            return sent(Err(Unsent::Unencodable), "the broadcast").map(|_| None);
+            return sent(Err(Unsent::Unencodable), "the broadcast").map(|_| (None, None));
         }
-        let handles = {
+        let (position, handles) = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let published =
-                hub.gateway
-                    .publish(topic, event, body(payload, binary), key, sub_key(exclude));
+            let body = body(payload, binary);
+            let at = at.map(|(epoch, offset)| Position { epoch, offset });
+            let exclude = sub_key(exclude);
+            let published = hub.gateway.publish_at(topic, event, body, key, exclude, at);
             let handle = |sub| hub.gateway.hub.sub(sub)?.seat.handle.as_ref();
-            let handles: Vec<_> = published
-                .interceptors
-                .into_iter()
+            let interceptors = published.interceptors.into_iter();
+            let handles: Vec<_> = interceptors
                 .filter_map(|sub| Some(handle(sub)?.clone_ref(py)))
                 .collect();
-            handles
+            (published.position, handles)
         };
         Self::settle(slf)?;
-        if handles.is_empty() {
-            return Ok(None);
+        let position = position.map(|at| (at.epoch, at.offset));
+        Ok((position, (!handles.is_empty()).then_some(handles)))
+    }
+
+    // -- logs in the driver's store
+
+    fn durable_route(&self, topic: &str) -> Option<usize> {
+        self.gateway.durable_route(topic)
+    }
+
+    fn open_log(&mut self, topic: &str, epoch: u64, offset: u64, floor: u64) {
+        let position = Position { epoch, offset };
+        self.gateway.hub.open_log(topic, position, floor);
+    }
+
+    fn fetched(
+        slf: &Bound<'_, Self>,
+        sub: u64,
+        epoch: u64,
+        first: u64,
+        sizes: &[u8],
+        data: &[u8],
+    ) -> PyResult<()> {
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            let first = Position {
+                epoch,
+                offset: first,
+            };
+            hub.gateway
+                .fetched(sub_key(sub), first, records(sizes, data)?.into_iter());
         }
-        PyList::new(py, handles).map(Some)
+        Self::settle(slf)
+    }
+
+    fn unfetched(slf: &Bound<'_, Self>, sub: u64) -> PyResult<()> {
+        let handle = slf.try_borrow_mut()?.gateway.unfetched(sub_key(sub));
+        drop(handle);
+        Self::settle(slf)
     }
 
     fn disconnect(slf: &Bound<'_, Self>, socket_id: &str) -> PyResult<usize> {
@@ -519,6 +571,9 @@ impl Hub {
             visit.call(&driver.flush)?;
             visit.call(&driver.joins)?;
             visit.call(&driver.complaints)?;
+            if let Some(wants) = &driver.wants {
+                visit.call(wants)?;
+            }
         }
         for peer in self.peers.values() {
             visit.call(&peer.transport)?;

@@ -13,7 +13,7 @@ impl Hub {
     pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let (ended, complaints, writes, actions, schedule) = {
+            let (ended, complaints, wants, writes, actions, schedule) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.gateway.close_slow();
                 let mut ended = Vec::new();
@@ -25,6 +25,14 @@ impl Hub {
                     if let Some(driver) = &hub.driver {
                         let tell = driver.complaints.clone_ref(py);
                         complaints.push((tell, conn.data().as_ffi(), code, reason));
+                    }
+                }
+                let mut wants = Vec::new();
+                while let Some(want) = hub.gateway.next_want() {
+                    let fetch = hub.driver.as_ref().and_then(|driver| driver.wants.as_ref());
+                    if let Some(fetch) = fetch {
+                        let sub = want.sub.data().as_ffi();
+                        wants.push((fetch.clone_ref(py), sub, want.topic, want.after));
                     }
                 }
                 let mut writes = Vec::new();
@@ -44,14 +52,17 @@ impl Hub {
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
-                (ended, complaints, writes, actions, schedule)
+                (ended, complaints, wants, writes, actions, schedule)
             };
             if let Some((call_soon, flush)) = schedule {
                 call_soon.call1(py, (flush,))?;
             }
-            if ended.is_empty() && complaints.is_empty() && writes.is_empty() && actions.is_empty()
-            {
+            let idle = ended.is_empty() && complaints.is_empty() && wants.is_empty();
+            if idle && writes.is_empty() && actions.is_empty() {
                 return Ok(());
+            }
+            for (fetch, sub, topic, after) in wants {
+                Self::report(slf, fetch.call1(py, (sub, &*topic, after)));
             }
             for (tell, conn, code, reason) in complaints {
                 Self::report(slf, tell.call1(py, (conn, code, reason)));

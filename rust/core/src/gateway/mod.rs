@@ -30,6 +30,7 @@ use crate::ws::Assembler;
 
 pub use dialect::{Began, Dialect, End, Notes, Recovery};
 pub use event::{Body, Event};
+pub use replay::Want;
 use replay::{Replays, Resume};
 pub use subscribe::{Refusal, Target};
 pub use verdict::{Content, Verdict};

@@ -38,6 +38,20 @@ impl<H> Gateway<H> {
         key: Option<&str>,
         exclude: SubKey,
     ) -> Published {
+        self.publish_at(topic, event, body, key, exclude, None)
+    }
+
+    /// As [`Gateway::publish`], for a message of a durable topic that the driver's store holds, in
+    /// the order of the store.
+    pub fn publish_at(
+        &mut self,
+        topic: &str,
+        event: &str,
+        body: Body<'_>,
+        key: Option<&str>,
+        exclude: SubKey,
+        at: Option<Position>,
+    ) -> Published {
         let known = self.hub.topic_by_name(topic);
         let known = known.map(|topic| topic.name.clone());
         let policy = match known {
@@ -64,7 +78,24 @@ impl<H> Gateway<H> {
                 },
             },
             policy,
+            at,
         })
+    }
+
+    /// The route of a topic whose messages go through the driver's store before they are published;
+    /// None for any other topic.
+    pub fn durable_route(&self, topic: &str) -> Option<usize> {
+        if self.routes.iter().all(|route| !route.policy.durable) {
+            return None;
+        }
+        let route = self.route_of(topic)?;
+        self.routes[route].policy.durable.then_some(route)
+    }
+
+    /// The first mount's route that matches a topic.
+    fn route_of(&self, topic: &str) -> Option<usize> {
+        let mut mounts = self.mounts.iter();
+        mounts.find_map(|mount| Some(mount.routes[mount.router.find(topic)?.route]))
     }
 
     /// The policy of the first mount's route that matches a topic nobody has joined.
@@ -72,9 +103,7 @@ impl<H> Gateway<H> {
         if self.routes.iter().all(|r| r.policy.history.is_none()) {
             return Policy::default();
         }
-        self.mounts
-            .iter()
-            .find_map(|mount| Some(mount.routes[mount.router.find(topic)?.route]))
+        self.route_of(topic)
             .map(|route| self.routes[route].policy)
             .unwrap_or_default()
     }
@@ -86,7 +115,9 @@ impl<H> Gateway<H> {
         if let Some(history) = self.hub.history(topic) {
             return Some(history.position());
         }
-        let begins = self.hub.topic_by_name(topic).is_none() && self.keeps_history(topic);
+        let policy = self.policy_of(topic);
+        let begins = self.hub.topic_by_name(topic).is_none();
+        let begins = begins && policy.history.is_some() && !policy.durable;
         begins.then(|| self.hub.birth())
     }
 
@@ -103,9 +134,5 @@ impl<H> Gateway<H> {
     /// Whether the topics of a route keep a log.
     pub fn keeps_log(&self, route: usize) -> bool {
         self.routes[route].policy.history.is_some()
-    }
-
-    fn keeps_history(&self, topic: &str) -> bool {
-        self.policy_of(topic).history.is_some()
     }
 }

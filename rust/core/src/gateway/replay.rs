@@ -7,6 +7,9 @@
 //! is given twice. A client that does not read waits without costing anything; when the log has
 //! forgotten what it still needs, it is a slow reader and is closed as one.
 //!
+//! What a durable topic does not keep here is asked of the driver ([`Gateway::next_want`]), a piece
+//! at a time too, and comes back through [`Gateway::fetched`].
+//!
 //! Thousands come back together after a cut, and most of them from the same place: a piece is
 //! encoded once for all who need it ([`Replays::pieces`]).
 
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::hub::{Batch, Codec, ConnKey, Encode, SubKey};
-use crate::log::Position;
+use crate::log::{Position, Record};
 
 use super::publish::Broadcast;
 use super::{Began, Body, Event, Gateway, Recovery};
@@ -45,11 +48,21 @@ struct EncodedPiece {
     batch: Arc<Batch>,
 }
 
+/// A piece of a durable topic's log that a subscription needs: what follows offset `after`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    pub sub: SubKey,
+    pub topic: Arc<str>,
+    pub after: u64,
+}
+
 /// Who is on the way to the live order.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
     /// Subscriptions that could be given more.
     ready: VecDeque<SubKey>,
+    /// Those who need what only the driver's store has.
+    wants: VecDeque<Want>,
     pieces: VecDeque<EncodedPiece>,
 }
 
@@ -178,9 +191,93 @@ impl<H> Gateway<H> {
         if history.missed(since).is_err() {
             return self.hub.overrun(conn);
         }
+        if !history.holds(next) {
+            // Not waiting for its socket: the answer brings it back.
+            self.replays.wants.push_back(Want {
+                sub: key,
+                topic,
+                after: next - 1,
+            });
+            return;
+        }
         let (batch, next) = self.piece(&topic, here.epoch, codec, next);
         self.hub.give(conn, &batch);
         self.replay_at(key, next, false);
+    }
+
+    /// A piece that the driver is to fetch from its store, and to answer with [`Gateway::fetched`] or
+    /// [`Gateway::unfetched`].
+    pub fn next_want(&mut self) -> Option<Want> {
+        self.replays.wants.pop_front()
+    }
+
+    /// Messages of a durable topic, the first of them at `first`. One that begins elsewhere than
+    /// where the subscription stands, or none at all, means that the store has forgotten what it
+    /// needs: its reader came too late.
+    pub fn fetched<'a>(
+        &mut self,
+        key: SubKey,
+        first: Position,
+        messages: impl Iterator<Item = Record<'a>>,
+    ) {
+        let Some(sub) = self.hub.sub(key) else {
+            return;
+        };
+        let conn = sub.conn;
+        let Some(Resume::At { next, .. }) = sub.seat.resume.as_deref() else {
+            return;
+        };
+        let (mut next, expected) = (*next, *next);
+        let (Some(topic), Some(codec)) = (
+            self.hub.topic_name(key),
+            self.hub.conn(conn).map(|conn| conn.codec),
+        ) else {
+            return;
+        };
+        let mut batch = Batch::default();
+        for stored in messages {
+            let position = Position {
+                offset: next,
+                ..first
+            };
+            self.encode_kept(codec, &topic, stored, position, &mut batch);
+            next += 1;
+        }
+        if first.offset != expected || next == expected {
+            return self.hub.overrun(conn);
+        }
+        self.hub.give(conn, &Arc::new(batch));
+        self.replay_at(key, next, false);
+    }
+
+    /// The driver's store could not be asked: the subscription ends, and its client may come back.
+    pub fn unfetched(&mut self, key: SubKey) -> Option<H> {
+        self.end(key, true)
+    }
+
+    fn encode_kept(
+        &self,
+        codec: Codec,
+        topic: &str,
+        message: Record<'_>,
+        position: Position,
+        batch: &mut Batch,
+    ) {
+        let broadcast = Broadcast {
+            dialects: &self.dialects,
+            codecs: &self.codecs,
+            event: Event {
+                topic,
+                event: message.event,
+                body: if message.binary {
+                    Body::Binary(message.payload)
+                } else {
+                    Body::Json(message.payload)
+                },
+                position: None,
+            },
+        };
+        batch.frames += u32::from(broadcast.encode(codec, Some(position), &mut batch.bytes));
     }
 
     fn replay_at(&mut self, key: SubKey, next: u64, waiting: bool) {
@@ -211,29 +308,20 @@ impl<H> Gateway<H> {
         }
         let mut batch = Batch::default();
         let mut next = first;
-        let history = self.hub.history(topic);
+        let history = self.hub.topic_by_name(topic);
+        let history = history.and_then(|topic| topic.history.as_ref());
         for kept in history.iter().flat_map(|history| history.after(first - 1)) {
             next = kept.offset + 1;
-            let body = if kept.binary {
-                Body::Binary(&kept.payload)
-            } else {
-                Body::Json(&kept.payload)
-            };
-            let broadcast = Broadcast {
-                dialects: &self.dialects,
-                codecs: &self.codecs,
-                event: Event {
-                    topic,
-                    event: &kept.event,
-                    body,
-                    position: None,
-                },
+            let message = Record {
+                event: &kept.event,
+                payload: &kept.payload,
+                binary: kept.binary,
             };
             let position = Position {
                 epoch,
                 offset: kept.offset,
             };
-            batch.frames += u32::from(broadcast.encode(codec, Some(position), &mut batch.bytes));
+            self.encode_kept(codec, topic, message, position, &mut batch);
             if batch.bytes.len() >= PIECE_BYTES {
                 break;
             }

@@ -11,7 +11,7 @@ use crate::log::{History, Position};
 
 use super::batch::TopicKey;
 use super::topic::Topic;
-use super::Hub;
+use super::{Hub, Publish};
 
 /// What a topic costs that only its history keeps alive: itself and its places in the hub's maps.
 pub const TOPIC_BYTES: usize = 1024;
@@ -45,20 +45,41 @@ impl<S> Hub<S> {
 
     /// Numbers a message of a topic that keeps history, and keeps all histories within their bound.
     /// May forget the topic.
-    pub(super) fn keep(
+    pub(super) fn keep<E>(&mut self, key: TopicKey, message: &Publish<'_, E>) -> Option<Position> {
+        let history = self.topics.get(key)?.history.as_ref()?;
+        let at = Position {
+            offset: history.offset() + 1,
+            ..history.position()
+        };
+        self.keep_at(key, message, at);
+        Some(at)
+    }
+
+    /// Keeps a message that has its number already; false when it was kept before.
+    pub(super) fn keep_at<E>(
         &mut self,
         key: TopicKey,
-        event: &str,
-        payload: &[u8],
-        binary: bool,
-    ) -> Option<Position> {
+        message: &Publish<'_, E>,
+        at: Position,
+    ) -> bool {
         let now = self.now_ms;
         let latest = self.kept.last_key_value().map(|(at, _)| *at);
-        let topic = self.topics.get_mut(key)?;
+        let Some(topic) = self.topics.get_mut(key) else {
+            return false;
+        };
         let before = topic.kept_bytes();
-        let history = topic.history.as_mut()?;
-        history.push(event, payload, binary, now);
-        let position = history.position();
+        let Some(history) = &mut topic.history else {
+            return false;
+        };
+        let Publish {
+            event,
+            payload,
+            binary,
+            ..
+        } = message;
+        if !history.push_at(at, event, payload, *binary, now) {
+            return false;
+        }
         if latest.is_none() || latest != topic.kept_at {
             if let Some(at) = topic.kept_at.replace(self.stats.published) {
                 self.kept.remove(&at);
@@ -72,7 +93,22 @@ impl<S> Hub<S> {
             };
             self.shed(*oldest);
         }
-        Some(position)
+        true
+    }
+
+    /// Says where the log of a durable topic stands, see [`History::open`].
+    pub fn open_log(&mut self, topic: &str, position: Position, floor: u64) {
+        let Some(key) = self.by_name.get(topic).copied() else {
+            return;
+        };
+        let Some(topic) = self.topics.get_mut(key) else {
+            return;
+        };
+        let before = topic.kept_bytes();
+        if let Some(history) = &mut topic.history {
+            history.open(position, floor);
+        }
+        self.recount(key, before);
     }
 
     fn shed(&mut self, key: TopicKey) {

@@ -228,7 +228,8 @@ impl<S> Hub<S> {
                         self.lanes.remove(&topic.name);
                     }
                 }
-                if topic.history.is_some_and(|history| history.offset() > 0) {
+                let own = topic.history.filter(|history| history.floor() == 0);
+                if own.is_some_and(|history| history.offset() > 0) {
                     self.epoch += 1;
                 }
             }

@@ -24,6 +24,8 @@ pub struct Publish<'a, E> {
     pub encode: E,
     /// The policy of the topic's route, for a topic that nobody has joined yet.
     pub policy: Policy,
+    /// Where the driver's store has put it, on a durable topic.
+    pub at: Option<Position>,
 }
 
 /// What became of a message.
@@ -50,9 +52,16 @@ impl<S> Hub<S> {
             return Published::default();
         };
         let topic = &mut self.topics[key];
-        topic.seq += 1;
         let heard = topic.subscribers() > 0;
-        let position = self.keep(key, message.event, message.payload, message.binary);
+        let position = match message.at {
+            None => self.keep(key, message),
+            // Known already: told by the store before its commit was told to us.
+            Some(at) if !self.keep_at(key, message, at) => return Published::default(),
+            at => at,
+        };
+        if let Some(topic) = self.topics.get_mut(key) {
+            topic.seq += 1;
+        }
         if !heard {
             return Published {
                 position,
@@ -74,7 +83,7 @@ impl<S> Hub<S> {
     fn topic_for<E>(&mut self, message: &Publish<'_, E>) -> Option<TopicKey> {
         match self.by_name.get(message.topic) {
             Some(key) => Some(*key),
-            None if message.policy.history.is_some() => {
+            None if message.policy.history.is_some() && !message.policy.durable => {
                 Some(self.topic_entry(message.topic, message.policy))
             }
             None => None,

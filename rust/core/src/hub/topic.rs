@@ -25,6 +25,8 @@ pub enum Delivery {
 pub struct Policy {
     pub delivery: Delivery,
     pub history: Option<Limits>,
+    /// The history is the newest part of a log in the driver's store.
+    pub durable: bool,
 }
 
 /// A subscriber's place in a topic; `SubKey::default()` marks a hole.

@@ -4,9 +4,17 @@
 //! topic. A client that shows an old epoch, or an offset that has left the ring, has a gap and is told
 //! so; anything else is recovered exactly. Bounded by count, age and bytes, whichever is reached
 //! first; `hub/keeping` bounds the histories of all topics together.
+//!
+//! A *durable* topic's log lies in the driver's store, which gives its messages their numbers; what is
+//! here is the newest part of it ([`History::open`], [`History::push_at`]). Where that does not reach
+//! back far enough, the driver is asked for older pieces, down to [`History::floor`].
+
+mod record;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+pub use record::Record;
 
 /// What a kept message costs beside its event and payload: its place in the ring, two shared
 /// allocations and their rounding. Without it a million empty messages would count as nothing.
@@ -53,6 +61,8 @@ pub struct History {
     limits: Limits,
     bytes: usize,
     ring: VecDeque<Kept>,
+    /// The first offset the driver's store still has; 0 where there is no store.
+    floor: u64,
 }
 
 /// Why a client cannot be given what it missed.
@@ -94,7 +104,25 @@ impl History {
             limits,
             bytes: 0,
             ring: VecDeque::new(),
+            floor: 0,
         }
+    }
+
+    /// Says where the log stands in the driver's store, which has the offsets from `floor` on. What
+    /// is here already is newer than any such word, and stays.
+    pub fn open(&mut self, position: Position, floor: u64) {
+        if self.epoch != position.epoch || self.next <= position.offset {
+            self.ring.clear();
+            self.bytes = 0;
+            self.epoch = position.epoch;
+            self.next = position.offset + 1;
+        }
+        self.floor = floor.max(1);
+    }
+
+    /// The first offset that is in the driver's store; 0 where there is none.
+    pub fn floor(&self) -> u64 {
+        self.floor
     }
 
     pub fn epoch(&self) -> u64 {
@@ -130,6 +158,27 @@ impl History {
     /// Every kept message, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Kept> {
         self.ring.iter()
+    }
+
+    /// Keeps a message that the driver's store has numbered; false for one that is here already.
+    pub fn push_at(
+        &mut self,
+        position: Position,
+        event: &str,
+        payload: &[u8],
+        binary: bool,
+        now_ms: u64,
+    ) -> bool {
+        if position.epoch == self.epoch && position.offset < self.next {
+            return false;
+        }
+        let before = Position {
+            offset: position.offset - 1,
+            ..position
+        };
+        self.open(before, self.floor);
+        self.push(event, payload, binary, now_ms);
+        true
     }
 
     /// Numbers a message and keeps it within the limits; returns its offset.
@@ -182,7 +231,7 @@ impl History {
         }
     }
 
-    /// How many messages came after a position, all of them kept.
+    /// How many messages came after a position, all of them kept here or in the driver's store.
     ///
     /// # Errors
     /// [`Gap`].
@@ -192,10 +241,16 @@ impl History {
         }
         let missed = self.offset().checked_sub(position.offset);
         let missed = missed.ok_or(Gap::Ahead)?;
-        if missed > self.ring.len() as u64 {
+        if !self.holds(position.offset + 1) && (self.floor == 0 || position.offset + 1 < self.floor)
+        {
             return Err(Gap::Expired);
         }
         Ok(missed)
+    }
+
+    /// Whether everything from an offset on is kept here.
+    pub fn holds(&self, offset: u64) -> bool {
+        offset + self.ring.len() as u64 >= self.next
     }
 
     /// The kept messages behind an offset, oldest first.

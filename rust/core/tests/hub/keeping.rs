@@ -12,6 +12,7 @@ const KEEPING: Policy = Policy {
         ttl_ms: 1000,
         bytes: 1 << 20,
     }),
+    durable: false,
 };
 
 fn world(history_bytes: usize) -> World {

@@ -19,6 +19,7 @@ const KEEPING: Policy = Policy {
         ttl_ms: 1000,
         bytes: 1000,
     }),
+    durable: false,
 };
 
 // -- topics

@@ -1,5 +1,6 @@
 //! The hub, driven from outside as its contract says.
 
+#[allow(dead_code)] // each test binary uses its part of them
 #[path = "../support/frames.rs"]
 mod frames;
 

@@ -133,7 +133,7 @@ impl Pair {
         let events = watches.then(|| intercepting(&["secret"]));
         let policy = Policy {
             delivery: self.policies[topic],
-            history: None,
+            ..Policy::default()
         };
         let name = TOPICS[topic];
         let sub = self.world.hub.reserve(conn, name, policy, events, 0);

@@ -15,6 +15,7 @@ const fn policy(delivery: Delivery) -> Policy {
     Policy {
         delivery,
         history: None,
+        durable: false,
     }
 }
 

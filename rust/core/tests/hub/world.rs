@@ -312,6 +312,7 @@ impl World {
             exclude: message.exclude,
             encode: Say(message),
             policy: message.policy,
+            at: None,
         });
         published.interceptors
     }

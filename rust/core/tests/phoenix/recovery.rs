@@ -18,6 +18,7 @@ fn talk(speech: Speech, size: usize) -> Talk {
     let policy = Policy {
         delivery: Delivery::Every,
         history: Some(Limits { size, ..LOG }),
+        ..Policy::default()
     };
     for (pattern, intercepts) in [("log:*", None), ("shy:*", Some("secret"))] {
         let intercepts = intercepts.map(|event| std::sync::Arc::new([event.into()].into()));

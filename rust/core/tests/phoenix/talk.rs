@@ -169,6 +169,7 @@ impl Talk {
         let policy = Policy {
             delivery: Delivery::Every,
             history: None,
+            ..Policy::default()
         };
         let route = |kind| Route {
             kind,
