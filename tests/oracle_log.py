@@ -72,7 +72,7 @@ class MemoryLog:
         answer = []
         for entry in batch:
             name = entry.topic.encode()
-            topic = self._topics.setdefault(name, _Topic(entry.topic, 1_000 + len(self._topics)))
+            topic = self._topics.setdefault(name, _Topic(entry.topic, 1_000))
             topic.time = max(topic.time, self._ms())
             answer.append(
                 Appended(entry.topic, topic.epoch, topic.next, entry.records.count, topic.time)
@@ -123,6 +123,9 @@ class MemoryLog:
     async def position(self, topic: str) -> Extent | None:
         found = self._topics.get(topic.encode())
         return None if found is None else found.extent()
+
+    async def epoch(self) -> int:
+        return 1_000
 
     async def topics(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[Extent]:
         names = sorted(

@@ -65,7 +65,8 @@ class Hub:
         intercept: Sequence[str] = ...,
         durable: bool = False,
     ) -> int:
-        """Adds a route. The history of a ``durable`` one is the newest part of a log in a store. ``delivery`` is every, latest or drop (ValueError otherwise);
+        """Adds a route. The history of a ``durable`` one is the newest part of a log in a store.
+        ``delivery`` is every, latest or drop (ValueError otherwise);
         ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
     def codec(self, name: str) -> int:
         """The number of a way to write, such as ``phoenix/2``, for :meth:`open`. ValueError names all."""

@@ -100,6 +100,10 @@ class DurableTopics:
         else:
             self._core.open_log(topic, epoch, extent.next - 1, extent.first)
 
+    async def trim(self) -> None:
+        """Drops records past their topic's age."""
+        await self._log.trim()
+
     def fetch(self, sub: int, topic: str, after: int) -> None:
         """Reads the next piece for a subscriber; the engine asks."""
         task = asyncio.get_running_loop().create_task(self._fetch(sub, topic, after))

@@ -171,9 +171,10 @@ class Hub:
         """Sends one event to every subscriber of ``topic``; returns where it stands in its log.
 
         None for a topic that keeps no log, and for a durable one: its message is published when the
-        store has it (:meth:`publish_durably` waits for that). ``key`` is what a ``latest`` topic conflates by. Raises TypeError for a payload that is
-        neither mapping, Raw nor bytes, and ValueError when topic or event are too long for a
-        binary frame (255 bytes) or the event is one of :data:`RESERVED`.
+        store has it (:meth:`publish_durably` waits for that). ``key`` is what a ``latest`` topic
+        conflates by. Raises TypeError for a payload that is neither mapping, Raw nor bytes, and
+        ValueError when topic or event are too long for a binary frame (255 bytes) or the event is
+        one of :data:`RESERVED`.
         """
         return self.publish_prepared(*self.prepare(topic, event, payload, key), exclude)
 

@@ -317,8 +317,9 @@ class Log(Protocol):
 
     **Offsets.** A topic's offsets begin at 1 and are dense: each record gets the next one, and none
     is ever given twice, although records were trimmed or the process was killed. ``epoch`` is drawn
-    with the topic's first record (1 to 2**53 - 1, so that JSON keeps it) and stays for ever; two
-    databases do not share one. A topic that had a record exists for ever, empty or not.
+    when the database is made (1 to 2**53 - 1, so that JSON keeps it), is that of all its topics and
+    stays for ever: a topic that had a record exists for ever, empty or not, and one that had none is
+    told the epoch its first record will have. Two databases do not share one.
 
     **Times** of a topic never decrease; the records of one Append share theirs.
     """
@@ -358,6 +359,10 @@ class Log(Protocol):
 
     async def position(self, topic: str) -> Extent | None:
         """Epoch, first kept and next offset of a topic; None when it never had a record."""
+        ...
+
+    async def epoch(self) -> int:
+        """The epoch of topics that begin now."""
         ...
 
     async def topics(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[Extent]:

@@ -23,6 +23,8 @@ from moda.serve.logs import lines_dropped
 from moda.serve.metrics import Exporter, HttpLatency, HubStats, gateway_counters
 from moda.serve.server import Plan
 from moda.serve.watchdog import LoopWatch
+from moda.store import StoreLog, StoreOptions, open_store
+from moda.store.counts import GAUGES, LABELS
 from moda.telemetry import LoopLag
 from moda.wire.phoenix import MountOptions
 from moda.wire.working import working
@@ -65,6 +67,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
 
     Called once per gateway. ConfigurationError for declarations that do not fit together.
     """
+    store = open_store(settings.database_url, StoreOptions(pool_size=settings.database_pool_size))
     gateway.configure(
         limits=Hub(
             outbox_bytes=settings.outbox_bytes,
@@ -82,6 +85,8 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         document=settings.asyncapi,
         hosts=settings.public_hosts(),
         interval_ms=settings.telemetry_interval_ms,
+        store=store,
+        log=StoreLog(store),
     )
     latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
     collectors: list[Collector] = [
@@ -146,6 +151,12 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         for collector in collectors:
             exporter.registry.register(collector)
     mounts = gateway.build()
+    if gateway.durable:
+        gateway.service("store", store.health)
+        gateway.background("store.trim", gateway.trim)
+        if exporter is not None:
+            counts_of_store = CapabilityCounts("moda_store", store.counters, GAUGES, LABELS)
+            exporter.registry.register(counts_of_store)
     served = ServedDocument(gateway)
     face = Face(
         moda.__version__,

@@ -139,11 +139,6 @@ def twice(late: Declared, first: Declared, path: str) -> ConfigurationError:
 
 def unkept(pattern: str, policy: asyncapi.Policy, mounts: Sequence[MountOptions]) -> Iterator[str]:
     """What a channel's policy says and this gateway will not do, in sentences for a log."""
-    if policy.durable:
-        yield (
-            f"channel {pattern!r} declares a durable history; this version keeps history in memory, "
-            "and a restart loses it"
-        )
     if policy.access == "token" and all(
         mount.tokens.mode == "off" and mount.connect is None for mount in mounts
     ):

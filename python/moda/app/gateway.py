@@ -32,10 +32,10 @@ from moda.app.declared import (
 from moda.app.sockets import SocketRules, declared_socket
 from moda.app.supervisor import Supervisor
 from moda.channel import Stream
-from moda.errors import ConfigurationError
+from moda.errors import ConfigurationError, StoreError
 from moda.hub import Hub
-from moda.ports import Key, Retention
 from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
+from moda.ports import Key, Log, Retention, Store
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
 
 __all__ = ["Gateway"]
@@ -45,6 +45,11 @@ log = structlog.get_logger("moda.gateway")
 Registered = TypeVar("Registered")
 DEFAULT_SOCKET = "/socket"
 JSON_SOCKET = "/ws"
+NEWEST = 1_000
+"""Messages of a durable topic that are kept in memory too; what is older is read from the database."""
+
+TRIM_SECONDS = 5.0
+"""How often durable topics are held to their age."""
 
 OWN_ADDRESSES = frozenset({"telemetry:metrics", "chart:prices"})
 """Channels of moda's own document; a gateway without builtins leaves them unserved."""
@@ -90,6 +95,7 @@ class Gateway:
         self._document: documents.Document | None = None
         self._own: frozenset[str] = frozenset()
         self._laid: list[Laid] = []
+        self._store: Store | None = None
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._servers: Sequence[documents.Server] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -239,7 +245,6 @@ class Gateway:
         was written, :class:`~moda.errors.KeyReused` for a key that came with another message.
         """
         self._must_be_on_the_loop("publish", "topic, event, payload")
-        self._must_run("publish")
         prepared = self.hub.prepare(topic, event, payload, key)
         digest = hashlib.sha256(repr(prepared).encode()).digest()
         return await self.hub.publish_durably(prepared, None if once is None else Key(once, digest))
@@ -318,11 +323,14 @@ class Gateway:
         document: str | os.PathLike[str] | None = None,
         hosts: Sequence[str] = (),
         interval_ms: int | None = None,
+        store: Store | None = None,
+        log: Log | None = None,
     ) -> None:
         """Applies the operator's settings where the application said nothing.
 
         ``limits`` is the hub to use, ``sockets`` the rules of every mount where the application
         left them open, ``servers`` how the served AsyncAPI document names this gateway,
+        ``store`` and ``log`` the database and where in it durable topics lie,
         ``document`` an AsyncAPI document to obey, ``hosts`` the public names whose pages count as
         this gateway's own, ``interval_ms`` the pace of telemetry as the document says it.
         """
@@ -333,6 +341,9 @@ class Gateway:
             self._asyncapi = document
         if limits is not None:
             self.hub = limits
+        self._store = store
+        if log is not None:
+            self.hub.keep_durably(log)
         if sockets is not None:
             self._operator = sockets
 
@@ -416,9 +427,20 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._started = time.monotonic()
+        if self._store is not None and self.durable:
+            await self._store.start()
         dispatch = Dispatch(self.hub, self._routes)
         self.hub.start(dispatch.join, _complain)
         self.supervisor.start()
+
+    async def trim(self) -> None:
+        """Drops what durable topics keep past its age, every few seconds, for ever."""
+        while self.hub.durable is not None:
+            await asyncio.sleep(TRIM_SECONDS)
+            try:
+                await self.hub.durable.trim()
+            except StoreError as error:
+                log.warning("store.trim.failed", error=str(error))
 
     async def stop(self) -> None:
         """Stops the background work, lets channels finish their goodbyes, and lets the loop go.
@@ -427,8 +449,15 @@ class Gateway:
         """
         await self.supervisor.stop()
         await self.hub.errands_done()
+        if self._store is not None and self.durable:
+            await self._store.close()
         self.hub.stop()
         self._loop = None
+
+    @property
+    def durable(self) -> bool:
+        """Whether any topic's history is durable: only then is the database opened. After :meth:`build`."""
+        return self.hub.durable is not None and bool(self.hub.durable.keep)
 
     def health(self) -> dict[str, ServiceStatus]:
         """Every service's line of ``/health``, background jobs that keep failing included."""
@@ -538,6 +567,11 @@ class Gateway:
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
         durable = history is not None and history.durable
+        if durable and self._loop is not None and not self.durable:
+            raise ConfigurationError(
+                f"channel({declared.pattern!r}) declares the first durable history: the database is "
+                "opened at the start, so this takes a restart"
+            )
         if durable and self.hub.durable is None:
             raise ConfigurationError(
                 f"channel({declared.pattern!r}) declares a durable history, and this gateway has no "
@@ -572,6 +606,8 @@ class Gateway:
             durable,
         )
         size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
+        if durable:
+            size = min(size, NEWEST)
         engine = (stream, delivery, size, ttl_ms, tuple(intercept), durable)
         keep = None if history is None or not durable else history
         return Laid(route, engine, tuple(reached.values()), keep)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from moda.asyncapi.fault import DocumentError, listed, nearest, shown
@@ -30,9 +30,10 @@ Publish = Literal["none", "clients", "servers"]
 DELIVERIES: tuple[Delivery, ...] = ("every", "latest", "drop")
 PUBLISHERS: tuple[Publish, ...] = ("none", "clients", "servers")
 KEYS = ("delivery", "key", "history", "rate", "maxSubscribers", "access", "publish", "handler")
-HISTORY_KEYS = ("size", "ttl", "durable")
+HISTORY_KEYS = ("size", "ttl", "durable", "bytes")
 
 MAX_HISTORY = 1_000_000
+MAX_BYTES = 1 << 40
 MAX_TTL = 366 * 86_400.0
 MAX_COUNT = 10_000_000
 
@@ -69,15 +70,14 @@ class Policy:
     """What a channel's ``x-moda`` says; the defaults are what an undeclared channel has.
 
     ``key`` is a JSON pointer into the payload; a payload without that place is never conflated.
-    ``durable`` belongs to ``history``: keep it over a restart. ``publish`` is about events sent to
-    a channel that has no handler; a handler decides for itself. ``declared`` holds the ``x-moda``
-    keys the document states, for whoever lays a policy given in code over it.
+    ``publish`` is about events sent to a channel that has no handler; a handler decides for itself.
+    ``declared`` holds the ``x-moda`` keys the document states, for whoever lays a policy given in
+    code over it.
     """
 
     delivery: Delivery = "every"
     key: str | None = None
     history: History | None = None
-    durable: bool = False
     rate: Rate | None = None
     max_subscribers: int | None = None
     access: str = "public"
@@ -109,7 +109,6 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
     fields = read.object(value, where, "x-moda", KEYS)
     history = fields.get("history")
     kept: History | None = None
-    durable = False
     if "history" in fields:
         inside = at(where, "history")
         parts = read.object(history, inside, "history", HISTORY_KEYS)
@@ -120,9 +119,14 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
         size = read.count(parts["size"], at(inside, "size"), "history.size", MAX_HISTORY)
         kept = History(size)
         if "ttl" in parts:
-            kept = History(size, read.duration(parts["ttl"], at(inside, "ttl"), "history.ttl"))
+            ttl = read.duration(parts["ttl"], at(inside, "ttl"), "history.ttl")
+            kept = replace(kept, ttl=ttl)
         if "durable" in parts:
             durable = read.flag(parts["durable"], at(inside, "durable"), "history.durable")
+            kept = replace(kept, durable=durable)
+        if "bytes" in parts:
+            most = read.count(parts["bytes"], at(inside, "bytes"), "history.bytes", MAX_BYTES)
+            kept = replace(kept, bytes=most)
     limit = fields.get("maxSubscribers")
     return Policy(
         delivery=cast(Delivery, read.choice(fields, where, "delivery", DELIVERIES, "every")),
@@ -130,7 +134,6 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
             fields, where, "key", _POINTER, "a JSON pointer into the payload, such as /symbol"
         ),
         history=kept,
-        durable=durable,
         rate=read.rate(fields, where),
         max_subscribers=None
         if "maxSubscribers" not in fields

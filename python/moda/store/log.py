@@ -58,6 +58,7 @@ class StoreLog:
         self._store = store
         self._writes = _LogWrites(lambda: int(now() * 1000), int(keep_keys * 1000))
         self._trimmer = Trim()
+        self._epoch: int | None = None
         store.add(LOG_SCHEMA)
 
     def append(
@@ -83,6 +84,12 @@ class StoreLog:
     async def position(self, topic: str) -> Extent | None:
         """As :meth:`moda.ports.Log.position`."""
         return await self._store.query(_Position(topic.encode()))
+
+    async def epoch(self) -> int:
+        """As :meth:`moda.ports.Log.epoch`."""
+        if self._epoch is None:
+            self._epoch = await self._store.query(_Epoch())
+        return self._epoch
 
     async def topics(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[Extent]:
         """As :meth:`moda.ports.Log.topics`."""
@@ -192,6 +199,16 @@ class _Position:
 
     async def postgres(self, connection: asyncpg.Connection[Any]) -> Extent | None:
         return await log_postgres.position(connection, self.topic)
+
+
+class _Epoch:
+    __slots__ = ()
+
+    def sqlite(self, connection: sqlite3.Connection) -> int:
+        return log_sqlite.epoch(connection)
+
+    async def postgres(self, connection: asyncpg.Connection[Any]) -> int:
+        return await log_postgres.epoch(connection)
 
 
 class _Topics:

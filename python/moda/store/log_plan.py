@@ -6,7 +6,6 @@ page that was asked to be small holds no more than one chunk beyond it while it 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -44,7 +43,6 @@ __all__ = [
     "encoded",
     "end_of",
     "enough",
-    "new_epoch",
     "next_expiry",
     "page_of",
     "plan",
@@ -188,11 +186,6 @@ def encoded(answer: Sequence[Appended]) -> bytes:
 def decoded(kept: bytes) -> list[Appended]:
     """What :func:`encoded` made."""
     return [Appended(*row) for row in msgspec.msgpack.decode(kept)]
-
-
-def new_epoch() -> int:
-    """A number no other topic has, small enough for a JSON number of JavaScript."""
-    return secrets.randbelow(2**53 - 1) + 1
 
 
 def unanswered(batches: Iterable[Batch], known: Known) -> list[bytes]:

@@ -22,7 +22,6 @@ from moda.store.log_plan import (
     empty_page,
     end_of,
     enough,
-    new_epoch,
     next_expiry,
     page_of,
     plan,
@@ -137,6 +136,11 @@ async def append(
     return made.answers
 
 
+async def epoch(connection: asyncpg.Connection[Any]) -> int:
+    """The epoch of topics that begin in this database."""
+    return int(await connection.fetchval("SELECT epoch FROM log_birth"))
+
+
 async def _locked(
     connection: asyncpg.Connection[Any], names: Sequence[bytes]
 ) -> dict[bytes, Topic]:
@@ -147,10 +151,9 @@ async def _locked(
         await connection.execute(
             "INSERT INTO log_topics(topic, epoch, first, next, bytes, time, keep_count, keep_age, "
             "keep_bytes) SELECT topic, epoch, 1, 1, 0, 0, 0, 0, 0 FROM "
-            "unnest($1::bytea[], $2::bigint[]) AS n(topic, epoch) ORDER BY topic "
+            "unnest($1::bytea[]) AS n(topic), log_birth ORDER BY topic "
             "ON CONFLICT (topic) DO NOTHING",
             missing,
-            [new_epoch() for _ in missing],
         )
         rows = await connection.fetch(LOCK, names)
     return {row["topic"]: Topic(*row) for row in rows}

@@ -51,6 +51,8 @@ LOG_SCHEMA = Schema(
                     answer BLOB NOT NULL
                 ) WITHOUT ROWID;
                 CREATE INDEX log_keys_time ON log_keys(time);
+                CREATE TABLE log_birth (epoch INTEGER NOT NULL);
+                INSERT INTO log_birth VALUES ((random() & 9007199254740990) + 1);
             """,
             postgres="""
                 CREATE TABLE log_topics (
@@ -86,6 +88,8 @@ LOG_SCHEMA = Schema(
                     answer BYTEA NOT NULL
                 );
                 CREATE INDEX log_keys_time ON log_keys(time);
+                CREATE TABLE log_birth (epoch BIGINT NOT NULL);
+                INSERT INTO log_birth VALUES (floor(random() * 9007199254740990)::bigint + 1);
             """,
         ),
     ),

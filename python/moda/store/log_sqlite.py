@@ -19,7 +19,6 @@ from moda.store.log_plan import (
     empty_page,
     end_of,
     enough,
-    new_epoch,
     next_expiry,
     page_of,
     plan,
@@ -85,14 +84,20 @@ def _topic_for(connection: sqlite3.Connection, name: bytes) -> Topic:
     row = connection.execute(f"{TOPIC} WHERE topic = ?", (name,)).fetchone()
     if row is not None:
         return Topic(*row)
-    epoch = new_epoch()
+    born = epoch(connection)
     made = connection.execute(
         "INSERT INTO log_topics(topic, epoch, first, next, bytes, time, keep_count, keep_age, "
         "keep_bytes) VALUES (?, ?, 1, 1, 0, 0, 0, 0, 0)",
-        (name, epoch),
+        (name, born),
     )
     assert made.lastrowid is not None
-    return Topic(made.lastrowid, name, epoch, 1, 1, 0, 0, 0, 0, 0, None)
+    return Topic(made.lastrowid, name, born, 1, 1, 0, 0, 0, 0, 0, None)
+
+
+def epoch(connection: sqlite3.Connection) -> int:
+    """The epoch of topics that begin in this database."""
+    (born,) = connection.execute("SELECT epoch FROM log_birth").fetchone()
+    return int(born)
 
 
 def _shed_oldest(connection: sqlite3.Connection, topic: Topic, now: int | None) -> Chunk | None:

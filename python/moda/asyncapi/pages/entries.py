@@ -85,7 +85,7 @@ class Entries:
         elif policy.key:
             words.append(("key", policy.key, ""))
         if policy.history is not None:
-            durable = ", durable" if policy.durable else ""
+            durable = ", durable" if policy.history.durable else ""
             words.append(
                 ("history", f"{policy.history.size} for {policy.history.ttl:g} s{durable}", "teal")
             )
