@@ -57,12 +57,17 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """One socket mount. ``path`` is the mount's own (``/socket``); clients connect to ``path + /websocket``."""
+    """One socket mount. ``path`` is the mount's own (``/socket``); clients connect to ``path + /websocket``.
+
+    A client silent for ``ping_seconds`` is sent a WebSocket ping (0: never), one silent for
+    ``idle_seconds`` is closed (0: never). Phoenix clients send heartbeats and need no ping.
+    """
 
     path: str = "/socket"
     max_channels: int = 100
     max_message_bytes: int = 1 << 20
     idle_seconds: float = 60.0
+    ping_seconds: float = 0.0
     handshake: HandshakeOptions = field(default_factory=HandshakeOptions)
     tokens: TokenRule = field(default_factory=TokenRule)
     connect: ConnectHook | None = None
@@ -203,10 +208,6 @@ class Mount:
     @property
     def path(self) -> str:
         return self.options.path.rstrip("/") + "/websocket"
-
-    @property
-    def max_frame_size(self) -> int:
-        return self.options.max_message_bytes
 
     def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
         negotiated = self._negotiate(upgrade)

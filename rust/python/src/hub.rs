@@ -28,6 +28,9 @@ pub struct Peer {
 pub struct Driver {
     pub call_soon: Py<PyAny>,
     pub flush: Py<PyAny>,
+    /// The loop's `call_later`, and what it is to call when a close has had its time.
+    pub call_later: Option<Py<PyAny>>,
+    pub cut_overdue: Py<PyAny>,
     pub joins: Py<PyAny>,
     pub complaints: Py<PyAny>,
 }
@@ -40,6 +43,8 @@ pub struct Hub {
     pub(crate) peers: SecondaryMap<ConnKey, Peer>,
     pub(crate) driver: Option<Driver>,
     pub(crate) scheduled: bool,
+    /// A timer of ours is under way.
+    pub(crate) timed: bool,
     started: Instant,
 }
 
@@ -95,10 +100,14 @@ impl Hub {
 #[pymethods]
 impl Hub {
     #[new]
-    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
+    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, outbox_burst=0, stall_ms=10_000, outboxes_bytes=256 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
+    #[allow(clippy::too_many_arguments)] // each a bound an operator may set, by name
     fn new(
         epoch: u64,
         outbox_bytes: usize,
+        outbox_burst: usize,
+        stall_ms: u64,
+        outboxes_bytes: usize,
         log_bytes: usize,
         history_bytes: usize,
         slice_us: u64,
@@ -106,6 +115,9 @@ impl Hub {
     ) -> Self {
         let config = Config {
             outbox_bytes,
+            outbox_burst,
+            stall_ms,
+            outboxes_bytes,
             log_bytes,
             history_bytes,
             slice: std::time::Duration::from_micros(slice_us),
@@ -117,25 +129,32 @@ impl Hub {
             peers: SecondaryMap::new(),
             driver: None,
             scheduled: false,
+            timed: false,
             started: Instant::now(),
         }
     }
 
+    #[pyo3(signature = (call_soon, joins, complaints, call_later=None))]
     fn attach(
         slf: &Bound<'_, Self>,
         call_soon: Py<PyAny>,
         joins: Py<PyAny>,
         complaints: Py<PyAny>,
+        call_later: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
+        let cut_overdue = slf.getattr(intern!(slf.py(), "cut_overdue"))?.unbind();
         let mut hub = slf.try_borrow_mut()?;
         hub.driver = Some(Driver {
             call_soon,
             flush,
+            call_later,
+            cut_overdue,
             joins,
             complaints,
         });
         hub.scheduled = false;
+        hub.timed = false;
         Ok(())
     }
 
@@ -143,16 +162,19 @@ impl Hub {
         self.driver.take().is_some()
     }
 
-    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms))]
+    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms, ping_ms=0))]
     fn mount(
         &mut self,
         path: String,
         max_channels: usize,
         max_message: usize,
         idle_ms: u64,
+        ping_ms: u64,
     ) -> u16 {
         self.paths.push(path);
-        self.sessions.add_mount(max_channels, max_message, idle_ms)
+        let mount = self.sessions.add_mount(max_channels, max_message, idle_ms);
+        self.sessions.ping_after(mount, ping_ms);
+        mount
     }
 
     #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new()))]
@@ -200,7 +222,7 @@ impl Hub {
         self.sessions.withdraw(mount);
     }
 
-    #[pyo3(signature = (mount, v1, fd, transport, socket, socket_id=None, held=false, eye=None))]
+    #[pyo3(signature = (mount, v1, fd, transport, socket, socket_id=None, held=false))]
     #[allow(clippy::too_many_arguments)] // one call per connection, each argument a fact about it
     fn open(
         &mut self,
@@ -211,7 +233,6 @@ impl Hub {
         socket: Py<PyAny>,
         socket_id: Option<&str>,
         held: bool,
-        eye: Option<i32>,
     ) -> u64 {
         self.tick();
         let codec = if v1 {
@@ -223,9 +244,6 @@ impl Hub {
         let conn = self.sessions.hub.open(codec, mount, sink, socket_id);
         if held {
             self.sessions.hub.block(conn);
-        }
-        if let Some(eye) = eye {
-            self.sessions.hub.look_at(conn, eye);
         }
         self.peers.insert(conn, Peer { transport, socket });
         conn.data().as_ffi()
@@ -242,7 +260,21 @@ impl Hub {
     }
 
     fn resume(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
-        slf.try_borrow_mut()?.sessions.hub.resume(conn_key(conn));
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            hub.sessions.hub.resume(conn_key(conn));
+        }
+        Self::settle(slf)
+    }
+
+    fn cut_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.timed = false;
+            hub.tick();
+            hub.sessions.hub.cut_overdue();
+        }
         Self::settle(slf)
     }
 
@@ -257,7 +289,12 @@ impl Hub {
     }
 
     fn frame(slf: &Bound<'_, Self>, conn: u64, op: u8, fin: bool, payload: &[u8]) -> PyResult<()> {
-        Self::receive(slf, conn, op, fin, false, payload)
+        Self::receive(slf, conn, op, fin, payload)
+    }
+
+    /// As the session hands bytes over, by copy.
+    fn feed(slf: &Bound<'_, Self>, conn: u64, data: &[u8]) -> PyResult<Option<u64>> {
+        Self::read(slf, conn, &mut data.to_vec())
     }
 
     // -- decisions on channels
@@ -399,15 +436,6 @@ impl Hub {
         Self::settle(slf)
     }
 
-    fn unparsed(slf: &Bound<'_, Self>, conn: u64, code: u16) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            hub.sessions.unparsed(conn_key(conn), code);
-        }
-        Self::settle(slf)
-    }
-
     fn close_some(slf: &Bound<'_, Self>, most: usize, code: u16, reason: &str) -> PyResult<usize> {
         let closed = {
             let mut hub = slf.try_borrow_mut()?;
@@ -499,6 +527,8 @@ impl Hub {
         if let Some(driver) = &self.driver {
             visit.call(&driver.call_soon)?;
             visit.call(&driver.flush)?;
+            visit.call(&driver.call_later)?;
+            visit.call(&driver.cut_overdue)?;
             visit.call(&driver.joins)?;
             visit.call(&driver.complaints)?;
         }

@@ -17,7 +17,7 @@ mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::hub::{Conn, ConnKey, Hub, Intercepts, Overdue, Policy, Publish, Recovery, SubKey};
+use crate::hub::{ConnKey, Hub, Intercepts, Overdue, Policy, Publish, Recovery, Silence, SubKey};
 use crate::router::{PatternError, Router};
 
 pub use join::MAX_NAME;
@@ -48,7 +48,7 @@ pub struct Mount {
     routes: Vec<usize>,
     pub max_channels: usize,
     pub max_message: usize,
-    pub idle_ms: u64,
+    pub silence: Silence,
 }
 
 #[derive(Debug)]
@@ -137,9 +137,24 @@ impl<H> Sessions<H> {
             routes: Vec::new(),
             max_channels,
             max_message,
-            idle_ms,
+            silence: Silence {
+                idle_ms,
+                ping_ms: 0,
+            },
         });
         u16::try_from(self.mounts.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// Has a mount ping clients that were silent for so long; 0: never. See [`Silence`].
+    pub fn ping_after(&mut self, mount: u16, ping_ms: u64) {
+        if let Some(mount) = self.mounts.get_mut(usize::from(mount)) {
+            mount.silence.ping_ms = ping_ms;
+        }
+    }
+
+    /// Whether the driver has something to do before it hands over more.
+    pub(super) fn has_news(&self) -> bool {
+        !self.ended.is_empty() || !self.complaints.is_empty() || self.hub.has_news()
     }
 
     pub fn add_route(&mut self, route: Route) -> usize {
@@ -280,22 +295,6 @@ impl<H> Sessions<H> {
         self.end_all(seats, why);
     }
 
-    /// The driver's parser met bytes that are no frame and answers them with a close of its own.
-    pub fn unparsed(&mut self, conn: ConnKey, code: u16) {
-        if !self.hub.conn(conn).is_some_and(Conn::is_open) {
-            return;
-        }
-        let reason = match code {
-            1002 => "malformed frame",
-            1007 => "close reason is not UTF-8",
-            1009 => "frame too big",
-            _ => "internal error",
-        };
-        self.complaints.push_back((conn, code, reason));
-        let seats = self.hub.mute(conn, code);
-        self.end_all(seats, "closed");
-    }
-
     /// The connection is gone. To be called before its descriptor is closed.
     pub fn lost(&mut self, conn: ConnKey) {
         let seats = self.hub.remove(conn);
@@ -322,13 +321,12 @@ impl<H> Sessions<H> {
     }
 
     /// Closes what has been silent too long (1002, as Phoenix on Bandit) or takes too long over one
-    /// message (1008), and cuts unanswered closes.
+    /// message (1008), and sends the pings that are due.
     pub fn sweep(&mut self) {
         let mounts = &self.mounts;
         let overdue = self.hub.sweep(&|mount| {
-            mounts
-                .get(usize::from(mount))
-                .map_or(0, |mount| mount.idle_ms)
+            let mount = mounts.get(usize::from(mount));
+            mount.map_or(Silence::default(), |mount| mount.silence)
         });
         for (conn, why) in overdue {
             match why {

@@ -7,9 +7,43 @@ use super::write::{because, frame_reply, ERROR, NOTHING, OK};
 use super::{Kind, Seat, Sessions, State, Verdict};
 use crate::hub::{Codec, ConnKey, SubKey};
 use crate::phoenix::{self, Inbound};
-use crate::ws::{self, Opcode};
+use crate::ws::{self, Opcode, Piece};
 
 impl<H> Sessions<H> {
+    /// Reads bytes of a connection up to the next message that asks something of the driver, takes
+    /// them off the front of `input` and unmasks them in place. To be called until `input` is empty;
+    /// the driver answers and looks at what else has happened in between. Anything wrong with a
+    /// frame closes this connection only, and nothing behind it is read.
+    #[allow(clippy::mut_mut)] // what is read is taken off a borrowed slice
+    pub fn read<'f>(&mut self, conn: ConnKey, input: &mut &'f mut [u8]) -> Verdict<'f> {
+        self.hub.touch(conn);
+        loop {
+            let Some(state) = self.hub.conn_mut(conn).filter(|state| state.is_open()) else {
+                let rest = std::mem::take(input);
+                self.hub.discard_input(conn, rest);
+                return Verdict::Done;
+            };
+            let mount = self.mounts.get(usize::from(state.mount));
+            let max = mount.map_or(0, |mount| mount.max_message);
+            let room = max.saturating_sub(state.assembler.pending());
+            let verdict = match state.reader.next(input, room) {
+                Ok(None) => return Verdict::Done,
+                Ok(Some(Piece { op, fin, payload })) => match payload {
+                    Cow::Borrowed(payload) => self.frame(conn, op, fin, false, payload, max),
+                    // Nobody else has it: a verdict must not point into it.
+                    Cow::Owned(payload) => self.frame(conn, op, fin, false, &payload, max).own(),
+                },
+                Err(violation) => {
+                    self.violate(conn, violation.code, violation.reason);
+                    Verdict::Done
+                }
+            };
+            if !matches!(verdict, Verdict::Done) || self.has_news() {
+                return verdict;
+            }
+        }
+    }
+
     /// Takes one websocket frame, unmasked. Anything wrong with it closes this connection only.
     pub fn receive<'f>(
         &mut self,
@@ -19,7 +53,6 @@ impl<H> Sessions<H> {
         rsv: bool,
         payload: &'f [u8],
     ) -> Verdict<'f> {
-        self.hub.stats.bytes_in += payload.len() as u64;
         self.hub.touch(conn);
         let Some(state) = self.hub.conn_mut(conn) else {
             return Verdict::Done;
@@ -35,9 +68,26 @@ impl<H> Sessions<H> {
             self.violate(conn, 1002, "unknown opcode");
             return Verdict::Done;
         };
-        let codec = state.codec;
         let mount = self.mounts.get(usize::from(state.mount));
         let max = mount.map_or(0, |mount| mount.max_message);
+        self.frame(conn, op, fin, rsv, payload, max)
+    }
+
+    /// A frame or a part of one, of a connection that is open.
+    fn frame<'f>(
+        &mut self,
+        conn: ConnKey,
+        op: Opcode,
+        fin: bool,
+        rsv: bool,
+        payload: &'f [u8],
+        max: usize,
+    ) -> Verdict<'f> {
+        self.hub.stats.bytes_in += payload.len() as u64;
+        let Some(state) = self.hub.conn_mut(conn) else {
+            return Verdict::Done;
+        };
+        let codec = state.codec;
         match state.assembler.push(op, fin, rsv, payload, max) {
             Err(violation) => {
                 self.violate(conn, violation.code, violation.reason);

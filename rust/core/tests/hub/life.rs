@@ -1,12 +1,8 @@
 //! How connections, topics and histories come into being and end, and that nothing is left of them.
 
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-
 use moda_core::hub::{
-    ms_since_data, Action, Codec, ConnKey, Delivery, History, HistoryLimits, Hub, Overdue, Policy,
-    Recovery, Sink, SubKey,
+    Action, Codec, ConnKey, Delivery, History, HistoryLimits, Hub, Overdue, Policy, Recovery,
+    Silence, Sink, SubKey,
 };
 use moda_core::ws::Opcode;
 
@@ -138,7 +134,10 @@ fn connections_are_found_by_their_socket_id_until_they_are_gone() {
 
 fn overdue_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<(ConnKey, Overdue)> {
     hub.set_now(now_ms);
-    hub.sweep(&|mount| [60_000, 1_000, 0][usize::from(mount)])
+    hub.sweep(&|mount| Silence {
+        idle_ms: [60_000, 1_000, 0][usize::from(mount)],
+        ping_ms: 0,
+    })
 }
 
 fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
@@ -170,34 +169,69 @@ fn silence_is_measured_by_each_mounts_own_limit_and_ends_with_any_frame() {
     hub.touch(ConnKey::default());
 }
 
+/// Bytes of a client, as a driver hands them over.
+fn bytes_come(hub: &mut Hub<u32>, conn: ConnKey, bytes: &[u8]) {
+    hub.touch(conn);
+    let mut bytes = bytes.to_vec();
+    let reader = &mut hub.conn_mut(conn).unwrap().reader;
+    reader.next(&mut &mut bytes[..], 1000).unwrap();
+}
+
 #[test]
-fn half_a_frame_is_a_sign_of_life_for_as_long_again_as_silence_is_allowed() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    let fd = server.as_raw_fd();
+fn half_a_frame_is_a_sign_of_life_until_it_takes_too_long() {
     let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
-    let plain = hub.open(Codec::PhoenixV2, 0, Sink::Socket(fd), None);
-    let secure = hub.open(Codec::PhoenixV2, 0, Sink::Transport, None);
-    hub.look_at(secure, fd);
-    client.write_all(&[0x81]).unwrap();
-    // By the hub's clock minutes pass without a frame, by the kernel's hardly a moment without a byte.
-    assert!(idle_after(&mut hub, 60_000).is_empty());
-    assert!(idle_after(&mut hub, 119_999).is_empty());
+    let conn = hub.open(Codec::PhoenixV2, 1, Sink::Transport, None);
+    bytes_come(&mut hub, conn, &[0x81]);
+    assert!(idle_after(&mut hub, 900).is_empty());
+    bytes_come(&mut hub, conn, &[0xff]);
+    assert!(idle_after(&mut hub, 1_800).is_empty(), "a byte is life");
     assert_eq!(
-        overdue_after(&mut hub, 120_000),
-        [plain, secure].map(|conn| (conn, Overdue::Unfinished))
+        idle_after(&mut hub, 1_900),
+        [conn],
+        "and its end is silence"
     );
-    hub.touch(plain);
-    hub.touch(secure);
-    assert!(idle_after(&mut hub, 239_000).is_empty());
-    // What the kernel calls silence is silence.
-    while ms_since_data(fd).unwrap() < 20 {
-        std::thread::yield_now();
+    for now in (1_900..60_900).step_by(500) {
+        hub.set_now(now);
+        bytes_come(&mut hub, conn, &[]);
+        assert!(idle_after(&mut hub, now).is_empty());
     }
-    hub.set_now(239_000);
-    let idle = hub.sweep(&|_| 10);
-    assert_eq!(idle, [plain, secure].map(|conn| (conn, Overdue::Idle)));
+    assert_eq!(
+        overdue_after(&mut hub, 60_900),
+        [(conn, Overdue::Unfinished)]
+    );
+}
+
+#[test]
+fn a_silent_client_is_pinged_once_and_closed_only_if_it_does_not_answer() {
+    let mut world = World::new(WHOLE);
+    let conn = world.connect();
+    let silence = |idle_ms| {
+        move |_| Silence {
+            idle_ms,
+            ping_ms: 20_000,
+        }
+    };
+    let check = |world: &mut World, now, idle_ms| {
+        world.hub.set_now(now);
+        let overdue = world.hub.sweep(&silence(idle_ms));
+        world.turn();
+        (world.frames(conn), overdue)
+    };
+    let ping = || vec![Frame::Ping(Vec::new())];
+    let idle = || vec![(conn, Overdue::Idle)];
+    assert_eq!(check(&mut world, 19_999, 60_000), (vec![], vec![]));
+    assert_eq!(check(&mut world, 20_000, 60_000), (ping(), vec![]));
+    assert_eq!(check(&mut world, 45_000, 60_000), (vec![], vec![]), "once");
+    world.hub.touch(conn);
+    assert_eq!(check(&mut world, 64_999, 60_000), (vec![], vec![]));
+    assert_eq!(check(&mut world, 65_000, 60_000), (ping(), vec![]));
+    assert_eq!(check(&mut world, 105_000, 60_000), (vec![], idle()));
+    // Where silence closes nobody an unanswered ping does.
+    world.hub.touch(conn);
+    assert_eq!(check(&mut world, 125_000, 0), (ping(), vec![]));
+    assert_eq!(check(&mut world, 144_999, 0), (vec![], vec![]));
+    assert_eq!(check(&mut world, 145_000, 0), (vec![], idle()));
+    assert_eq!(world.hub.stats.pings, 3);
 }
 
 #[test]
@@ -238,15 +272,17 @@ fn a_close_that_is_not_answered_in_time_is_cut() {
     world.hub.set_now(1_000);
     world.hub.close(conn, 1001, "bye", false);
     world.turn();
-    let sweep = |world: &mut World, now| {
+    assert_eq!(world.hub.next_deadline(), Some(6_000));
+    let cut = |world: &mut World, now| {
         world.hub.set_now(now);
-        assert!(world.hub.sweep(&|_| 1).is_empty());
+        world.hub.cut_overdue();
         world.carry_out();
     };
-    sweep(&mut world, 5_999);
+    cut(&mut world, 5_999);
     assert!(world.actions.is_empty());
-    sweep(&mut world, 6_000);
+    cut(&mut world, 6_000);
     assert_eq!(world.actions, [Action::Abort(conn)]);
+    assert_eq!(world.hub.next_deadline(), None);
     assert_eq!(world.frames(conn), [Frame::Close(1001, "bye".to_owned())]);
 }
 
@@ -259,11 +295,59 @@ fn a_close_that_a_reader_does_not_take_is_cut_too() {
     world.turn();
     assert!(world.actions.is_empty());
     world.hub.set_now(SLICED.close_grace_ms);
-    world.hub.sweep(&|_| 0);
+    world.hub.cut_overdue();
     world.carry_out();
     assert_eq!(world.actions, [Action::Abort(conn)]);
     world.remove(conn);
     assert_eq!(world.hub.stats.outbox_bytes, 0);
+}
+
+#[test]
+fn each_close_has_its_own_deadline_and_those_that_ended_before_it_have_none() {
+    let mut world = World::new(SLICED);
+    let conns: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    for (conn, now) in conns.iter().zip([100, 200, 300, 400]) {
+        world.hub.set_now(now);
+        world.hub.close(*conn, 1001, "bye", false);
+    }
+    world.turn();
+    world.remove(conns[0]);
+    world.remove(conns[2]);
+    assert_eq!(world.hub.next_deadline(), Some(5_200));
+    world.hub.set_now(5_399);
+    world.hub.cut_overdue();
+    world.carry_out();
+    assert_eq!(world.actions, [Action::Abort(conns[1])]);
+    assert_eq!(world.hub.next_deadline(), Some(5_400));
+}
+
+#[test]
+fn of_one_that_was_told_goodbye_its_answer_is_found_and_no_flood_is_read_to_its_end() {
+    let mut world = World::new(SLICED);
+    let (polite, flood) = (world.connect(), world.connect());
+    for conn in [polite, flood] {
+        world.hub.close(conn, 1008, "enough", false);
+    }
+    world.turn();
+    let mut bytes = vec![0x82, 0xfe, 0x10, 0x00, 1, 2, 3, 4];
+    bytes.resize(8 + 4096, 7);
+    world.hub.discard_input(polite, &bytes);
+    bytes.truncate(100);
+    world.hub.discard_input(polite, &bytes);
+    assert_eq!(world.hub.wants(polite), Some(4096 - 92));
+    world.hub.discard_input(polite, &vec![9; 4096 - 92]);
+    world.hub.discard_input(polite, &[0x88, 0x82, 1, 2, 3]);
+    assert!(world.actions.is_empty());
+    world.hub.discard_input(polite, &[4, 5, 6]);
+    world.turn();
+    assert_eq!(world.actions, [Action::Close(polite)]);
+    let mut read = 0;
+    while world.hub.wants(flood).is_some() {
+        world.hub.discard_input(flood, &[0x82; 65_536]);
+        read += 65_536;
+    }
+    assert!(read <= 8 << 20, "{read}");
+    assert_eq!(world.hub.wants(ConnKey::default()), None);
 }
 
 // -- history
@@ -322,11 +406,11 @@ fn a_history_past_its_age_is_forgotten_with_its_topic() {
     }
     assert_eq!(world.hub.topics(), 100);
     world.hub.set_now(1000);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| Silence::default());
     assert_eq!(world.hub.topics(), 100);
     world.subscriber("room:7");
     world.hub.set_now(1001);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| Silence::default());
     assert_eq!(world.hub.topics(), 1, "somebody is still on one");
     assert!(history(&world, "room:7").is_empty());
 }
@@ -339,7 +423,7 @@ fn an_offset_of_a_forgotten_life_is_never_taken_for_one_of_the_next() {
     }
     keep(&mut world, "b", "b");
     world.hub.set_now(5_000);
-    world.hub.sweep(&|_| 0);
+    world.hub.sweep(&|_| Silence::default());
     assert_eq!(world.hub.topics(), 0);
     for n in 0..2 {
         keep(&mut world, "a", &format!("new {n}"));

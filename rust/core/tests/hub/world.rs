@@ -24,6 +24,9 @@ use crate::frames::{self, Frame};
 /// Every call of `flush` serves sixteen sockets and returns: slicing without waiting for a clock.
 pub const SLICED: Config = Config {
     outbox_bytes: 1 << 20,
+    outbox_burst: 0,
+    stall_ms: 10_000,
+    outboxes_bytes: 1 << 40,
     log_bytes: 64 << 20,
     history_bytes: 256 << 20,
     slice: Duration::ZERO,

@@ -105,16 +105,19 @@ fn the_answer_to_a_close_is_1000_or_1002_by_the_clients_code() {
         (b"\x03\xf3", 1000),
         (b"\x0b\xb8", 1000),
         (b"\x13\x87", 1000),
-        (b"\x13\x88", 1000),
+        (b"\x03\xf4", 1000),
+        (b"\x03\xf5", 1000),
+        (b"\x03\xf6", 1000),
+        (b"\x13\x88", 1002),
+        (b"\xff\xff", 1002),
         (b"\x03\xe7", 1002),
         (b"\x03\xec", 1002),
         (b"\x03\xed", 1002),
         (b"\x03\xee", 1002),
-        (b"\x03\xf4", 1002),
         (b"\x03\xf7", 1002),
         (b"\x0b\xb7", 1002),
         (b"\x03", 1002),
-        (b"\x03\xe8\xff", 1002),
+        (b"\x03\xe8\xff", 1007),
     ] {
         let mut talk = Talk::new(Speech::V2Text);
         talk.sends(0, Opcode::Close, payload);
@@ -183,11 +186,18 @@ fn a_fragmented_or_long_control_frame_is_1002() {
 }
 
 #[test]
-fn an_empty_fragment_without_end_is_1008() {
+fn text_is_refused_at_its_first_bad_byte() {
+    let reason = "text is not UTF-8";
+    violates(&[(1, false, false, b"[\"\xc3\x28")], 1007, reason);
     violates(
-        &[(2, false, false, b"x"), (0, false, false, b"")],
-        1008,
-        "empty fragment",
+        &[(1, false, false, b"\xf4"), (0, false, false, b"\x90")],
+        1007,
+        reason,
+    );
+    violates(
+        &[(1, false, false, b"\xe2\x98"), (0, true, false, b"")],
+        1007,
+        reason,
     );
 }
 
