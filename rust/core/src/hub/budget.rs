@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use super::batch::ConnKey;
-use super::{Conn, Hub, Phase};
+use super::flush::HAND_OVER_BYTES;
+use super::{Action, Conn, Hub, Phase};
 
 /// Parts of long outboxes let go when those who owe most are given up: about a millisecond.
 const AT_ONCE: usize = 64;
@@ -58,6 +59,11 @@ impl<S> Hub<S> {
                 self.give_up(key);
             }
         }
+        self.enforce_total();
+    }
+
+    /// Closes those who are owed most when all together are over their budget.
+    pub(super) fn enforce_total(&mut self) {
         if self.ledger.total() > self.config.outboxes_bytes.max(self.ledger.again_at) {
             self.relieve_all();
         }
@@ -137,6 +143,15 @@ impl<S> Hub<S> {
             }
             self.give_up(key);
             self.stats.budget_closed += 1;
+            // What its transport holds goes with it: at the deadline of its close, or at once when
+            // it is much.
+            if let Some(conn) = self.conns.get_mut(key) {
+                let handed = std::mem::take(&mut conn.handed);
+                self.ledger.handed -= handed;
+                if handed > HAND_OVER_BYTES {
+                    self.actions.push_back(Action::Abort(key));
+                }
+            }
             while bits > 0 && self.discarded.drop_some() {
                 bits -= 1;
             }

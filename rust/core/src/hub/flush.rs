@@ -21,7 +21,7 @@ const GATHER_BYTES: usize = 64 * 1024;
 const CLOCK_EVERY: usize = 16;
 /// Bytes after which a transport is given no more at a time: it says when it has got rid of all of
 /// them, and that is the sign that its reader reads.
-const HAND_OVER_BYTES: usize = 256 * 1024;
+pub(super) const HAND_OVER_BYTES: usize = 256 * 1024;
 
 impl<S> Hub<S> {
     /// True when frames are queued that [`Hub::flush`] would send, or let go.
@@ -261,6 +261,7 @@ impl<S> Hub<S> {
         self.stats.outbox_bytes -= bytes.len();
         self.stats.bytes_out += bytes.len() as u64;
         self.stats.sends += 1;
+        self.enforce_total();
         Some(bytes)
     }
 
@@ -362,6 +363,7 @@ impl<S> Hub<S> {
             self.ledger.handed += rest.len();
         }
         self.writes.push_back((key, Some(rest)));
+        self.enforce_total();
     }
 
     /// Empties an outbox whose bytes nobody will send.

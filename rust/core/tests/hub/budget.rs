@@ -1,6 +1,6 @@
 //! What may wait for one reader, and for all of them together.
 
-use moda_core::hub::{Config, ConnKey, Policy, Silence};
+use moda_core::hub::{Action, Config, ConnKey, Policy, Silence};
 
 use crate::frames::{text, Frame};
 use crate::slow::LAST;
@@ -196,4 +196,35 @@ fn bytes_that_a_transport_holds_are_owed_until_it_is_rid_of_them() {
     world.turn();
     world.remove(conn);
     assert_eq!(world.hub.outboxes_bytes(), 0);
+}
+
+#[test]
+fn what_transports_hold_of_readers_that_only_miss_messages_is_bounded_too() {
+    let mut world = World::new(TOTAL);
+    let conns: Vec<_> = (0..20).map(|_| world.connect()).collect();
+    for conn in &conns {
+        world.join_with(*conn, "a", Policy::default(), None);
+        world.stall(*conn);
+    }
+    let long = "x".repeat(10_000);
+    for conn in &conns {
+        world.tell(*conn, &long);
+        world.turn();
+        assert!(world.hub.outboxes_bytes() <= 80_000);
+    }
+    let closed = world.slow.len();
+    assert!((5..=14).contains(&closed), "{closed}: no more than needed");
+    assert_eq!(world.hub.stats.budget_closed, closed as u64);
+}
+
+#[test]
+fn a_reader_whose_transport_holds_much_is_cut_and_not_waited_for() {
+    let mut world = World::new(TOTAL);
+    let conn = world.connect();
+    world.stall(conn);
+    let long = "x".repeat(300_000);
+    world.tell(conn, &long);
+    world.turn();
+    assert_eq!(world.actions, [Action::Abort(conn)]);
+    assert!(world.hub.outboxes_bytes() < 1000);
 }

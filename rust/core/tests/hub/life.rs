@@ -343,7 +343,7 @@ fn of_one_that_was_told_goodbye_its_answer_is_found_and_no_flood_is_read_to_its_
     assert_eq!(world.actions, [Action::Close(polite)]);
     let mut read = 0;
     while world.hub.wants(flood).is_some() {
-        world.hub.discard_input(flood, &[0x82; 65_536]);
+        world.hub.discard_input(flood, &vec![0x82; 65_536]);
         read += 65_536;
     }
     assert!(read <= 8 << 20, "{read}");
