@@ -219,12 +219,20 @@ fn what_transports_hold_of_readers_that_only_miss_messages_is_bounded_too() {
 
 #[test]
 fn a_reader_whose_transport_holds_much_is_cut_and_not_waited_for() {
-    let mut world = World::new(TOTAL);
-    let conn = world.connect();
+    let mut world = World::new(Config {
+        outboxes_bytes: 1_000_000,
+        ..WHOLE
+    });
+    let (conn, other) = (world.connect(), world.connect());
     world.stall(conn);
-    let long = "x".repeat(300_000);
+    let long = "x".repeat(600_000);
     world.tell(conn, &long);
     world.turn();
+    assert!(world.actions.is_empty());
+    world.block(other);
+    world.tell(other, &long[..500_000]);
+    world.turn();
+    assert_eq!(world.slow, [conn]);
     assert_eq!(world.actions, [Action::Abort(conn)]);
-    assert!(world.hub.outboxes_bytes() < 1000);
+    assert!(world.hub.outboxes_bytes() < 501_000);
 }
