@@ -8,11 +8,10 @@ socket: a mount's decision can be tested with an :class:`Upgrade` written by han
 
 from __future__ import annotations
 
-from asyncio import Transport
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["Accepted", "Connection", "Mount", "Peer", "Refused", "Upgrade", "bad_request"]
 
@@ -87,7 +86,7 @@ class Connection(Protocol):
     handshake's answer and calls ``begin``. ``eof_received`` lets the transport close.
     """
 
-    def begin(self, transport: Transport, ended: Callable[[], None]) -> None:
+    def begin(self, transport: Any, ended: Callable[[], None]) -> None:
         """The connection is open. An exception aborts it. ``ended`` is to be called, once, at the end
         of ``connection_lost``."""
         ...

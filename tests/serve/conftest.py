@@ -47,6 +47,11 @@ class Echo:
         self._came += self._room[:count]
         while len(self._came) >= 2:
             first, size = self._came[0], self._came[1] & 0x7F
+            if not self._came[1] & 0x80:
+                self._came = b""
+                self.send_close(1002)
+                self.transport.close()
+                return
             start = {126: 8, 127: 14}.get(size, 6)
             if start > 6:
                 size = int.from_bytes(self._came[2 : start - 4], "big")
