@@ -1,14 +1,13 @@
 """The build backend: maturin, with two steps before it.
 
 One wheel holds two extension modules made by different tools (`moda._core` by maturin,
-`moda._session` by Cython against picows' header files) and the built console. maturin packs
+`moda._session` by Cython) and the built console. maturin packs
 whatever lies in `python/moda` when told to include it, so this wrapper (PEP 517 and PEP 660)
 makes the other two parts first and then hands over.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -77,12 +76,6 @@ def build_session() -> Path:
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
 
-    spec = importlib.util.find_spec("picows")
-    if spec is None or spec.origin is None:
-        raise RuntimeError(
-            "building moda._session needs picows (its .pxd files): see build-system.requires"
-        )
-    site = str(Path(spec.origin).parent.parent)
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     # Cython reads the module's full name from where the .pxd lies: give it a package to lie in.
@@ -95,7 +88,7 @@ def build_session() -> Path:
         "moda._session", [str(staged / "_session.pyx")], extra_compile_args=["-O3", "-g1"]
     )
     modules = cythonize(
-        [extension], include_path=[site, str(staged.parent)], build_dir=str(build / "c"), quiet=True
+        [extension], include_path=[str(staged.parent)], build_dir=str(build / "c"), quiet=True
     )
     distribution = Distribution({"name": "moda-session", "ext_modules": modules})
     command = build_ext(distribution)

@@ -1,6 +1,6 @@
 """A gateway under test: the whole of it, in this process, on a free port of loopback.
 
-Nothing is replaced. Clients come over TCP, through the door, picows and the engine, because the
+Nothing is replaced. Clients come over TCP, through the door and the engine, because the
 bugs worth finding live where those meet. What the loop would only have logged (a task nobody
 awaited, a callback that raised) is collected and fails the test that caused it.
 """

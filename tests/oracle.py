@@ -10,6 +10,7 @@ with the label the engine counts it under.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -355,13 +356,14 @@ def close_reply(payload: bytes) -> int:
     """The code that answers a client's close frame."""
     if not payload:
         return 1000
+    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 0
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        return 1002
     try:
         payload[2:].decode("utf-8")
     except UnicodeDecodeError:
-        return 1002
-    code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else 0
-    good = 1000 <= code <= 1003 or 1007 <= code <= 1011 or code > 2999
-    return 1000 if good else 1002
+        return 1007
+    return 1000
 
 
 @dataclass(slots=True)
@@ -395,14 +397,12 @@ class Assembler:
             return None if fin and len(payload) <= 125 else 1002
         if (op == CONTINUATION) != (self.op is not None):
             return 1002
-        if op == CONTINUATION and not payload and not fin:
-            return 1008
         whole = b"".join([*self.pieces, payload])
         if len(whole) > limit:
             return 1009
-        if fin and TEXT in (op, self.op):
+        if TEXT in (op, self.op):
             try:
-                whole.decode("utf-8")
+                codecs.getincrementaldecoder("utf-8")().decode(whole, final=fin)
             except UnicodeDecodeError:
                 return 1007
         return None

@@ -14,7 +14,9 @@ class Hub:
     """Connections, topics, subscriptions, and the Phoenix conversation on each connection.
 
     ``epoch`` names this life of all offsets. ``outbox_bytes`` may wait for one connection whose
-    topic delivers ``every`` (1 MiB); over it the connection is closed with 1013. ``log_bytes`` may be
+    topic delivers ``every`` (1 MiB), ``outbox_burst`` for one that took some of it within
+    ``stall_ms``; over it the connection is closed with 1013. What waits for all connections may take
+    ``outboxes_bytes`` of memory (256 MiB); over it those who are owed most are closed with 1013. ``log_bytes`` may be
     published before the loop's turn ends (64 MiB); over it a publish serves its subscribers itself.
     It also bounds what is kept of all ``latest`` topics for those who lag behind; over it those who
     need the most are closed with 1013. ``history_bytes`` may be kept of all topics together (256 MiB,
@@ -29,6 +31,9 @@ class Hub:
         *,
         epoch: int,
         outbox_bytes: int = ...,
+        outbox_burst: int = 0,
+        stall_ms: int = ...,
+        outboxes_bytes: int = ...,
         log_bytes: int = ...,
         history_bytes: int = ...,
         slice_us: int = 2000,
@@ -42,18 +47,24 @@ class Hub:
         call_soon: Callable[..., object],
         joins: Callable[..., object | None],
         complaints: Callable[[int, int, str], object],
+        call_later: Callable[..., object] | None = None,
         wants: Callable[[int, str, int], object] | None = None,
     ) -> None:
         """Binds to a loop. ``joins(sub, conn, route, socket, topic, params, payload, binary)`` starts a
         join's decision and returns what receives the channel's messages (``deliver``, ``outgoing``,
         ``leaving``, ``ended``) or None. Of a stream it is only told ``ended``, and let go by
-        :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients. ``wants(sub, topic,
-        after)`` asks for what follows that offset in the store; :meth:`fetched` answers."""
+        :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients.
+        ``call_later(seconds, callback)`` times unanswered closes; without it :meth:`cut_overdue` is the
+        caller's to call. ``wants(sub, topic, after)`` asks for what follows that offset in the store;
+        :meth:`fetched` answers."""
     def detach(self) -> bool:
         """Forgets the loop; nothing is flushed any more. False when not attached."""
-    def mount(self, *, path: str, max_channels: int, max_message: int, idle_ms: int) -> int:
+    def mount(
+        self, *, path: str, max_channels: int, max_message: int, idle_ms: int, ping_ms: int = 0
+    ) -> int:
         """Adds a socket mount and returns its number. ``path`` names it in :meth:`stats`; ``idle_ms`` 0
-        never closes for silence."""
+        never closes for silence. A client silent for ``ping_ms`` is sent a ping (0: never); where
+        silence closes nobody, one that does not answer is closed after as long again."""
     def route(
         self,
         *,
@@ -86,22 +97,24 @@ class Hub:
         socket: Any,
         socket_id: str | None = None,
         held: bool = False,
-        eye: int | None = None,
     ) -> int:
-        """Adds a connection. ``fd`` None writes through the transport (TLS) and only looks at ``eye``, its
-        descriptor; ``held`` waits for :meth:`resume`."""
+        """Adds a connection. ``fd`` None writes through the transport (TLS); ``held`` waits for
+        :meth:`resume`."""
     def lost(self, conn: int) -> None:
         """The connection is gone. Must be called before its descriptor is closed."""
     def resume(self, conn: int) -> None:
         """The transport's write buffer is empty again."""
-    def unparsed(self, conn: int, code: int) -> None:
-        """The parser met bytes that are no frame: it sends the close itself, nothing follows it."""
+    def feed(self, conn: int, data: bytes) -> int | None:
+        """Bytes of a connection, as tests send them; the session uses the capsule ``_C_API``. Returns
+        how many more the frame begun takes, None when no more is to be read of this connection."""
     def frame(self, conn: int, op: int, fin: bool, payload: bytes) -> None:
-        """One websocket frame, as tests send it; the session uses the capsule ``_C_API``."""
+        """One websocket frame, as tests send it."""
     def flush(self) -> None:
         """Sends what is queued, one slice; asks the loop for another turn when more is left."""
     def sweep(self) -> None:
-        """Closes silent connections and cuts those whose close was not answered."""
+        """Closes silent connections and readers that have stopped, and sends the pings that are due."""
+    def cut_overdue(self) -> None:
+        """Cuts connections whose close was not answered in time."""
 
     # -- decisions, called by conversations
 
@@ -169,9 +182,11 @@ class Hub:
     def stats(self) -> dict[str, Any]:
         """Totals since the start unless said otherwise.
 
-        Now: connections, channels, topics, outbox_bytes, history_bytes, latest_bytes. Totals:
+        Now: connections, channels, topics, outbox_bytes (queued, a broadcast counted for each reader),
+        outboxes_bytes (memory, a broadcast counted once), history_bytes, latest_bytes. Totals:
         opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
-        sends, short_sends, slow_closed, conflated, dropped, unencodable, history_shed, joins,
+        sends, short_sends, slow_closed, budget_closed (those of them for the
+        budget of all), pings, conflated, dropped, unencodable, history_shed, joins,
         joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized. By label:
         undecodable, violations (reason), closes (code). Now, by the
         mount's path: mounts, the connections open. Histogram of seconds from publish to last

@@ -89,21 +89,38 @@ def encode_response(response: Any) -> tuple[bytes, bool]:
     return orjson.dumps(response, default=_plain), False
 
 
+OUTBOX_BYTES: Final = 1 << 20
+OUTBOX_BURST: Final = 16 << 20
+
+
 class Hub:
-    """Topics and who hears them. ``core`` is the engine, for the wire alone."""
+    """Topics and who hears them. ``core`` is the engine, for the wire alone.
+
+    ``outbox_bytes`` may wait for one connection (1 MiB), ``outbox_burst`` for one that takes some of
+    it every ``stall_seconds`` (16 MiB; as much as ``outbox_bytes`` when only that is given), and
+    ``outboxes_bytes`` of memory for all together.
+    """
 
     def __init__(
         self,
         *,
-        outbox_bytes: int = 1 << 20,
+        outbox_bytes: int | None = None,
+        outbox_burst: int | None = None,
+        stall_seconds: float = 10.0,
+        outboxes_bytes: int = 256 << 20,
         log_bytes: int = 64 << 20,
         history_bytes: int = 256 << 20,
         close_grace_seconds: float = 5.0,
     ) -> None:
+        if outbox_burst is None:
+            outbox_burst = OUTBOX_BURST if outbox_bytes is None else outbox_bytes
         self.core = Core(
             # An epoch no earlier process had: offsets are only comparable within one.
             epoch=time.time_ns() // 1000,
-            outbox_bytes=outbox_bytes,
+            outbox_bytes=OUTBOX_BYTES if outbox_bytes is None else outbox_bytes,
+            outbox_burst=outbox_burst,
+            stall_ms=int(stall_seconds * 1000),
+            outboxes_bytes=outboxes_bytes,
             log_bytes=log_bytes,
             history_bytes=history_bytes,
             close_grace_ms=int(close_grace_seconds * 1000),
@@ -144,7 +161,7 @@ class Hub:
         """Binds the hub to the running loop. ``joins`` decides joins, ``complaints`` hears why clients were closed."""
         loop = asyncio.get_running_loop()
         wants = None if self.durable is None else self.durable.fetch
-        self.core.attach(loop.call_soon, joins, complaints, wants)
+        self.core.attach(loop.call_soon, joins, complaints, loop.call_later, wants)
         self._sweep(loop)
 
     def stop(self) -> None:

@@ -11,12 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from picows import WSListener
-
-__all__ = ["Accepted", "Mount", "Peer", "Refused", "Upgrade", "bad_request"]
+__all__ = ["Accepted", "Connection", "Mount", "Peer", "Refused", "Upgrade", "bad_request"]
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
@@ -82,16 +79,36 @@ class Upgrade:
         return [value for known, value in self.headers if known == name]
 
 
+class Connection(Protocol):
+    """An open WebSocket: the buffered protocol (:class:`asyncio.BufferedProtocol`) of its transport.
+
+    There is no ``connection_made``: the door gives the transport this protocol, writes the
+    handshake's answer and calls ``begin``. ``eof_received`` lets the transport close.
+    """
+
+    def begin(self, transport: Any, ended: Callable[[], None]) -> None:
+        """The connection is open. An exception aborts it. ``ended`` is to be called, once, at the end
+        of ``connection_lost``."""
+        ...
+
+    def get_buffer(self, hint: int, /) -> memoryview: ...
+    def buffer_updated(self, count: int, /) -> None: ...
+    def eof_received(self) -> bool: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+
+
 @dataclass(slots=True)
 class Accepted:
     """The mount takes the connection.
 
-    ``listener`` is called at most once, after the door has checked the upgrade headers: a plain
-    GET on a mount's path is decided like any other and still never makes a listener. ``headers``
+    ``connection`` is called at most once, after the door has checked the upgrade headers: a plain
+    GET on a mount's path is decided like any other and still never makes one. ``headers``
     are added to the 101 answer (``Sec-WebSocket-Protocol``, for one).
     """
 
-    listener: Callable[[], WSListener]
+    connection: Callable[[], Connection]
     headers: Sequence[tuple[str, str]] = ()
 
 
@@ -122,15 +139,11 @@ class Mount(Protocol):
     """One WebSocket endpoint.
 
     ``path`` is matched whole against the percent-decoded path of the request; a ``{name}`` segment
-    matches one non-empty segment. ``max_frame_size`` bounds one frame's payload in bytes: a larger
-    one closes with 1009 before its payload is read.
+    matches one non-empty segment.
     """
 
     @property
     def path(self) -> str: ...
-
-    @property
-    def max_frame_size(self) -> int: ...
 
     def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
         """Decides without waiting, or returns None: then, and only then, :meth:`accept` is awaited.

@@ -272,6 +272,19 @@ def test_every_field_of_the_settings_is_in_the_table_once():
     assert len({spec.name for spec in SPECS}) == len(SPECS)
 
 
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"MODA_PING_INTERVAL": "60"}, "MODA_PING_INTERVAL: got 60, takes less than .*60"),
+        ({"MODA_OUTBOX": "512M"}, "MODA_OUTBOX_TOTAL: got 268435456, takes at least .*536870912"),
+        ({"MODA_STALL_TIMEOUT": "0"}, "MODA_STALL_TIMEOUT: got '0'"),
+    ],
+)
+def test_bounds_of_readers_and_pings_that_do_not_fit_together_are_named(given, wrong):
+    with pytest.raises(ConfigurationError, match=wrong):
+        load_settings(given)
+
+
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_every_documented_default_may_be_written_out_and_changes_nothing(spec):
     assert load_settings({spec.name: spec.shown_default}) == load_settings({})

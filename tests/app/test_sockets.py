@@ -59,6 +59,8 @@ class TestSocket:
             ("idle_seconds", float("inf")),
             ("idle_seconds", float("nan")),
             ("idle_seconds", "x"),
+            ("ping_seconds", -1),
+            ("ping_seconds", float("inf")),
             ("max_channels", 1.5),
             ("max_message_bytes", "1M"),
         ],
@@ -67,6 +69,16 @@ class TestSocket:
         got = f"takes {option} from [01] to .*got {value!r}"
         with pytest.raises(ConfigurationError, match=got):
             gateway.socket("/socket", **{option: value})
+
+    def test_a_mount_may_ping_on_its_own_terms(self, gateway):
+        gateway.socket("/listening", ping_seconds=20)
+        pings = {mount.path: mount.options.ping_seconds for mount in gateway.build()}
+        assert pings == {"/socket/websocket": 0, "/listening/websocket": 20}
+
+    def test_a_ping_after_a_client_counts_as_idle_is_refused_with_both_times(self, gateway):
+        gateway.socket("/socket", idle_seconds=10, ping_seconds=10)
+        with pytest.raises(ConfigurationError, match=r"after 10 s and an end after 10 s"):
+            gateway.build()
 
     @pytest.mark.parametrize("origins", ["", [], "nonsense", ["any", "same"]])
     def test_origins_that_are_none_are_refused(self, gateway, origins):

@@ -51,15 +51,19 @@ async def client(running, raw):
         (1003, 1000),
         (1007, 1000),
         (1011, 1000),
+        (1012, 1000),
+        (1013, 1000),
+        (1014, 1000),
         (3000, 1000),
         (4999, 1000),
-        (5000, 1000),
+        (5000, 1002),
+        (65535, 1002),
         (999, 1002),
         (1004, 1002),
         (1005, 1002),
         (1006, 1002),
-        (1012, 1002),
         (1015, 1002),
+        (1016, 1002),
         (2999, 1002),
     ],
 )
@@ -193,7 +197,6 @@ async def test_an_undecodable_frame_takes_no_neighbour_with_it(running, client, 
         (frame("[", fin=False) + frame("]", TEXT), 1002),
         (frame(b"", PING, fin=False), 1002),
         (frame(bytes(126), PING), 1002),
-        (frame("[", fin=False) + frame(b"", CONTINUATION, fin=False), 1008),
     ],
     ids=[
         "text that is not UTF-8",
@@ -209,7 +212,6 @@ async def test_an_undecodable_frame_takes_no_neighbour_with_it(running, client, 
         "a message inside a message",
         "a ping in pieces",
         "a ping of 126 bytes",
-        "an empty fragment that is not the last",
     ],
 )
 async def test_a_frame_that_breaks_the_rules_closes_with_its_code(client, house, sent, code):
@@ -355,8 +357,7 @@ async def test_what_the_server_sends_does_not_keep_a_silent_client_alive(
     assert (await closing)[0] == 1002
 
 
-async def test_a_client_that_does_not_answer_a_close_is_cut(serve, raw, monkeypatch):
-    monkeypatch.setattr("moda.hub.SWEEP_SECONDS", 0.02)
+async def test_a_client_that_does_not_answer_a_close_is_cut(serve, raw):
     gateway = Gateway(builtins=False)
     gateway.configure(Hub(close_grace_seconds=0.1))
     gateway.socket("/socket", connect=lambda asked: Socket(id="ann"))
@@ -386,6 +387,6 @@ async def test_nothing_follows_the_close_of_a_frame_that_could_not_be_read(runni
         await asyncio.sleep(0)
     noisy.half_close()
     came = await ended
-    assert came.count(HEARTBEAT_REPLY) >= 2  # picows drops the frame in front of one it cannot read
+    assert came.count(HEARTBEAT_REPLY) == 3, "a good frame is answered whatever follows it"
     assert came.rindex(b"\x88") > came.rindex(HEARTBEAT_REPLY)
     assert b"late" not in came[came.rindex(b"\x88") :]

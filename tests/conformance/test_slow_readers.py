@@ -7,10 +7,11 @@ tests publish until the engine says that it met one.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from gateway import Running
+from gateway import Running, until
 from moda import Channel, Gateway, Stream
 from moda.hub import Hub
 from raw import CLOSE, TEXT, Raw, frame
@@ -214,3 +215,106 @@ async def test_a_slow_reader_that_vanishes_frees_what_was_kept_for_it(serve, raw
         await publish(gateway, n)
     assert running.stats["outbox_bytes"] == 0
     assert gateway.subscribers("news") == 0
+
+
+# -- a burst, and all of them together
+
+
+async def test_a_member_that_reads_has_a_burst_of_eight_megabytes_though_it_is_slower(serve, raw):
+    gateway = Gateway(builtins=False)
+    gateway.channel("news")(Stream)
+    running = await serve(gateway)
+    client = await stopped_reader(running, raw)
+    count = 8 * 1024 // 16
+    for n in range(count):
+        await publish(gateway, n)
+    most = running.stats["outbox_bytes"]
+    assert most > 1 << 20, "more than the budget of one who does not read"
+    for n in range(count):
+        assert await read_news(client) == ("a", n)
+    assert running.stats["slow_closed"] == 0
+
+
+async def test_a_burst_to_a_member_that_takes_nothing_for_the_time_of_a_stall_closes_it(
+    serve, raw, monkeypatch
+):
+    monkeypatch.setattr("moda.hub.SWEEP_SECONDS", 0.02)
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(outbox_bytes=BUDGET, outbox_burst=64 << 20, stall_seconds=0.2))
+    gateway.channel("news")(Stream)
+    running = await serve(gateway)
+    client = await stopped_reader(running, raw)
+    n = 0
+    while running.stats["outbox_bytes"] <= 2 * BUDGET and not running.stats["slow_closed"]:
+        await publish(gateway, n)
+        n += 1
+    await until(lambda: running.stats["slow_closed"])
+    got = []
+    while (news := await read_news(client)) is not None:
+        got.append(news)
+    assert got == [("a", n) for n in range(len(got))]
+
+
+async def test_a_burst_past_its_ceiling_closes_a_member_that_reads_too_slowly(serve, raw):
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(outbox_bytes=BUDGET, outbox_burst=4 * BUDGET))
+    gateway.channel("news")(Stream)
+    running = await serve(gateway)
+    await stopped_reader(running, raw)
+    n = most = 0
+    while not running.stats["slow_closed"]:
+        await publish(gateway, n)
+        most = max(most, running.stats["outbox_bytes"])
+        n += 1
+    assert 3 * BUDGET < most <= 4 * BUDGET + SLACK
+
+
+TOTAL = 8 << 20
+
+
+async def test_all_readers_that_stop_share_one_budget_and_those_who_are_owed_most_go_first(
+    serve, raw
+):
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(outbox_bytes=4 << 20, outboxes_bytes=TOTAL))
+
+    @gateway.channel("flood:*")
+    class Flood(Channel):
+        async def handle(self, event: str, payload: Any) -> None:
+            for _ in range(payload["count"]):
+                self.push("drop", {"pad": PAD})
+                await gateway.drained()
+
+    running = await serve(gateway)
+    clients = []
+    for n in range(40):
+        clients.append(client := await stopped_reader(running, raw, f"flood:{n}"))
+        # Past the kernel's buffers, each by another amount below its own budget.
+        await client.send(frame(json.dumps(["1", "2", f"flood:{n}", "go", {"count": 300}])))
+    most = 0
+    while running.stats["budget_closed"] < 10:
+        most = max(most, running.stats["outboxes_bytes"])
+        await gateway.drained()
+    assert most <= TOTAL + (1 << 20)
+    assert running.stats["slow_closed"] == running.stats["budget_closed"]
+    assert running.stats["closes"] == {1013: running.stats["budget_closed"]}
+
+
+async def test_a_broadcast_that_many_stopped_readers_wait_for_is_memory_once(serve, raw):
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(outbox_bytes=1 << 20, outboxes_bytes=TOTAL))
+    gateway.channel("news")(Stream)
+    running = await serve(gateway)
+    slow = [await stopped_reader(running, raw) for _ in range(20)]
+    n = 0
+    while running.stats["outbox_bytes"] < len(slow) * 500_000:
+        await publish(gateway, n)
+        n += 1
+        assert not running.stats["slow_closed"]
+    assert running.stats["outboxes_bytes"] < TOTAL
+    for client in slow:
+        client.reset()
+    while running.stats["connections"]:
+        await publish(gateway, n)
+    await gateway.drained()
+    assert running.stats["outboxes_bytes"] == 0

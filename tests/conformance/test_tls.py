@@ -149,6 +149,15 @@ async def test_a_reader_that_stops_is_bounded_over_tls_too(
     assert running.stats["conflated" if delivery == "latest" else "dropped"] > 0
 
 
+async def test_a_frame_over_the_bound_gets_its_1009_while_it_is_still_sent(
+    serve, connect, certificate, trust
+):
+    running = await serve(build(max_message_bytes=1000).gateway, tls=certificate)
+    client = await connect(running, tls=trust)
+    await client.write("x" * 500_000)
+    assert (await client.closed())[0] == 1009
+
+
 async def test_a_client_that_speaks_plain_http_to_the_tls_port_takes_nobody_with_it(
     running, raw, connect, trust
 ):

@@ -190,7 +190,7 @@ def test_reasons_known_beforehand_are_counted_from_zero():
     values = {sample.labels["reason"]: sample.value for sample in refusals.samples}
     assert (values["origin"], values["full"], values["something new"]) == (1, 0, 1)
     values = {sample.labels["reason"]: sample.value for sample in parse_errors.samples}
-    assert (values["too_big"], values["protocol_error"]) == (1, 0)
+    assert (values["too_big"], values["listener_failed"]) == (1, 0)
 
 
 # -- errors

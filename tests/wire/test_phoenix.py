@@ -32,7 +32,7 @@ def mount(**options: Any) -> Mount:
 def made(outcome: Any) -> Any:
     """The session an accepted upgrade makes."""
     assert isinstance(outcome, Accepted), outcome
-    return outcome.listener()
+    return outcome.connection()
 
 
 class TestMount:
@@ -41,9 +41,6 @@ class TestMount:
     @pytest.mark.parametrize("path", ["/socket", "/socket/"])
     def test_clients_connect_below_the_path(self, path):
         assert mount(path=path).path == "/socket/websocket"
-
-    def test_the_frame_limit_is_the_message_limit(self):
-        assert mount(max_message_bytes=5).max_frame_size == 5
 
     def test_without_a_hook_it_decides_at_once(self):
         assert made(mount().accept_now(upgrade())).connection == 0

@@ -71,6 +71,9 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     gateway.configure(
         limits=Hub(
             outbox_bytes=settings.outbox_bytes,
+            outbox_burst=settings.outbox_burst,
+            stall_seconds=settings.stall_timeout,
+            outboxes_bytes=settings.outbox_total,
             log_bytes=settings.burst_bytes,
             history_bytes=settings.history_bytes,
         ),
@@ -78,6 +81,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
             max_channels=settings.max_channels,
             max_message_bytes=settings.max_message,
             idle_seconds=settings.idle_timeout,
+            ping_seconds=settings.ping_interval,
             handshake=settings.handshake_options(),
             tokens=settings.token_rule(),
         ),

@@ -137,6 +137,7 @@ class Gateway:
         max_channels: int | None = None,
         max_message_bytes: int | None = None,
         idle_seconds: float | None = None,
+        ping_seconds: float | None = None,
         origins: str | Sequence[str] | None = None,
         auth_token: bool = True,
         subprotocols: Sequence[str] = (),
@@ -155,7 +156,8 @@ class Gateway:
         admits all, a list admits its entries (``https://*.example.org``; "same" may be one of them).
 
         What is None is the operator's to say: MODA_MAX_CHANNELS (100), MODA_MAX_MESSAGE (1 MiB),
-        MODA_IDLE_TIMEOUT (60 s), MODA_ORIGINS ("same"). ConfigurationError for a value out of range.
+        MODA_IDLE_TIMEOUT (60 s), MODA_PING_INTERVAL (0: no pings), MODA_ORIGINS ("same").
+        ConfigurationError for a value out of range.
         """
         rules = declared_socket(
             path,
@@ -163,6 +165,7 @@ class Gateway:
             max_channels=max_channels,
             max_message_bytes=max_message_bytes,
             idle_seconds=idle_seconds,
+            ping_seconds=ping_seconds,
             origins=origins,
             auth_token=auth_token,
             subprotocols=subprotocols,
@@ -363,6 +366,7 @@ class Gateway:
                 max_channels=options.max_channels,
                 max_message=options.max_message_bytes,
                 idle_ms=int(options.idle_seconds * 1000),
+                ping_ms=int(options.ping_seconds * 1000),
             )
             mounts[path] = Mount(self.hub, options, number)
         self._laid = self._lay(registry, self._own, mounts)

@@ -68,8 +68,12 @@ class Settings:
     socket_tokens: tuple[str, ...] = field(repr=False)
     max_message: int
     idle_timeout: float
+    ping_interval: float
     max_channels: int
     outbox_bytes: int
+    outbox_burst: int
+    stall_timeout: float
+    outbox_total: int
     burst_bytes: int
     history_bytes: int
     asyncapi: Path | None
@@ -216,6 +220,16 @@ def _disagreements(values: Mapping[str, Any]) -> list[str]:
         OriginRule.parse(values["origins"])
     except ConfigurationError as error:
         found.append(f"MODA_ORIGINS: {error}")
+    if values["ping_interval"] >= values["idle_timeout"]:
+        found.append(
+            f"MODA_PING_INTERVAL: got {values['ping_interval']:g}, takes less than "
+            f"MODA_IDLE_TIMEOUT ({values['idle_timeout']:g})"
+        )
+    if values["outbox_total"] < values["outbox_bytes"]:
+        found.append(
+            f"MODA_OUTBOX_TOTAL: got {values['outbox_total']}, takes at least "
+            f"MODA_OUTBOX ({values['outbox_bytes']})"
+        )
     if values["socket_auth"] == "required" and not values["socket_tokens"]:
         found.append(
             "MODA_SOCKET_AUTH: got required, takes it only with MODA_SOCKET_TOKENS, "

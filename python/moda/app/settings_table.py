@@ -147,10 +147,21 @@ _SOCKETS = (
          "Bytes of one message from a client; a larger one closes with 1009."),
     Spec("idle_timeout", "MODA_IDLE_TIMEOUT", number(1, 86_400), 60.0,
          "Seconds without a byte from a client after which it is closed (1002)."),
+    Spec("ping_interval", "MODA_PING_INTERVAL", number(0, 86_400), 0.0,
+         "Seconds without a byte from a client after which it is sent a WebSocket ping, for clients "
+         "that only listen. 0: never; Phoenix clients send heartbeats."),
     Spec("max_channels", "MODA_MAX_CHANNELS", integer(1, 1_000_000), 100,
          "Channels one connection may join."),
     Spec("outbox_bytes", "MODA_OUTBOX", size(4096, 1 << 30), 1 << 20,
          "Bytes that may wait for one slow client before its topics' policy acts."),
+    Spec("outbox_burst", "MODA_OUTBOX_BURST", size(4096, 1 << 34), 16 << 20,
+         "Bytes that may wait for a client that reads, only slower than a burst comes. Below "
+         "`MODA_OUTBOX` it adds nothing."),
+    Spec("stall_timeout", "MODA_STALL_TIMEOUT", number(0.1, 3600), 10.0,
+         "Seconds in which a client takes nothing, after which `MODA_OUTBOX_BURST` does not apply to it."),
+    Spec("outbox_total", "MODA_OUTBOX_TOTAL", size(1 << 20, 1 << 40), 256 << 20,
+         "Bytes that may wait for all clients together; past it those who are owed most are closed "
+         "(1013)."),
     Spec("burst_bytes", "MODA_BURST", size(65_536, 1 << 34), 64 << 20,
          "Bytes published in one turn of the loop, beyond which a publish sends at once."),
     Spec("history_bytes", "MODA_HISTORY", size(65_536, 1 << 40), 256 << 20,

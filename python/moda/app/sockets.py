@@ -31,6 +31,7 @@ class SocketRules:
     max_channels: int | None = None
     max_message_bytes: int | None = None
     idle_seconds: float | None = None
+    ping_seconds: float | None = None
     origins: OriginRule | None = None
     auth_token: bool = True
     subprotocols: tuple[str, ...] = ()
@@ -49,10 +50,10 @@ class SocketRules:
             origins = self.origins.with_hosts(hosts)
         limits = {
             name: value
-            for name in ("max_channels", "max_message_bytes", "idle_seconds")
+            for name in ("max_channels", "max_message_bytes", "idle_seconds", "ping_seconds")
             if (value := getattr(self, name)) is not None
         }
-        return replace(
+        made = replace(
             operator,
             path=self.path,
             dialect=self.dialect,
@@ -65,6 +66,12 @@ class SocketRules:
             connect=self.connect or operator.connect,
             **limits,
         )
+        if 0 < made.idle_seconds <= made.ping_seconds:
+            raise ConfigurationError(
+                f"socket({self.path!r}) takes pings before a client counts as idle, got a ping after "
+                f"{made.ping_seconds:g} s and an end after {made.idle_seconds:g} s of silence"
+            )
+        return made
 
 
 def declared_socket(
@@ -74,6 +81,7 @@ def declared_socket(
     max_channels: Any,
     max_message_bytes: Any,
     idle_seconds: Any,
+    ping_seconds: Any,
     origins: Any,
     auth_token: bool,
     subprotocols: Any,
@@ -101,10 +109,9 @@ def declared_socket(
         )
     _whole(call, "max_channels", max_channels)
     _whole(call, "max_message_bytes", max_message_bytes)
-    if idle_seconds is not None and not (is_number(idle_seconds) and 0 <= idle_seconds <= MOST):
-        raise ConfigurationError(
-            f"{call} takes idle_seconds from 0 to {MOST}, got {idle_seconds!r}"
-        )
+    for name, seconds in (("idle_seconds", idle_seconds), ("ping_seconds", ping_seconds)):
+        if seconds is not None and not (is_number(seconds) and 0 <= seconds <= MOST):
+            raise ConfigurationError(f"{call} takes {name} from 0 to {MOST}, got {seconds!r}")
     if isinstance(subprotocols, str) or not isinstance(subprotocols, Sequence):
         raise ConfigurationError(
             f"{call} takes subprotocols as a list of names, got {subprotocols!r}"
@@ -114,6 +121,7 @@ def declared_socket(
         max_channels,
         max_message_bytes,
         idle_seconds,
+        ping_seconds,
         None if origins is None else OriginRule.parse(origins),
         auth_token,
         tuple(subprotocols),

@@ -29,10 +29,10 @@ from picows import (
     ws_connect,
 )
 
-from moda._session import Intake
 from moda.errors import ModaError
 from moda.market.pacing import Budget, Clock, Watch
 from moda.market.settings import VARIABLES
+from moda.market.turns import Turns
 
 SENDS_PER_SECOND: Final = 4
 """One less than the exchange allows: its second and ours do not start together."""
@@ -177,7 +177,7 @@ class Link(WSListener):
     def _read_by_turns(self, transport: WSTransport) -> None:
         """An exchange that floods us must leave the loop to our clients."""
         under = transport.underlying_transport
-        under.set_protocol(Intake(under.get_protocol(), under))  # type: ignore[arg-type]  # by shape
+        under.set_protocol(Turns(under.get_protocol(), under))  # type: ignore[arg-type]  # by shape
 
     async def _mourn(self, transport: WSTransport) -> None:
         # Not `on_ws_disconnected`: only the wait also tells what picows itself objected to (a

@@ -1,5 +1,5 @@
-"""What is counted beside the hub: who was turned away before the upgrade, frames picows could not
-parse after it, and what a capability counts of itself.
+"""What is counted beside the hub: who was turned away before the upgrade, connections that a failure
+of ours ended, and what a capability counts of itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REFUSALS = (
     "head_timeout", "head_too_large", "body_timeout", "tls", "upgrade", "method", "query", "origin", "auth_token",
     "subprotocol", "token", "vsn",
 )  # fmt: skip
-PARSE_ERRORS = ("protocol_error", "invalid_text", "too_big", "listener_failed")
+FAILURES = ("listener_failed",)
 
 
 class DoorCounts(Collector):
@@ -27,14 +27,14 @@ class DoorCounts(Collector):
 
     def __init__(self) -> None:
         self.refusals = dict.fromkeys(REFUSALS, 0)
-        self.parse_errors = dict.fromkeys(PARSE_ERRORS, 0)
+        self.parse_errors = dict.fromkeys(FAILURES, 0)
 
     def refused(self, reason: str) -> None:
         """One request turned away before its upgrade."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
 
     def unparsed(self, reason: str) -> None:
-        """One connection that ended for bytes that are no frame, or for our own failure."""
+        """One connection that ended for a failure of ours."""
         self.parse_errors[reason] = self.parse_errors.get(reason, 0) + 1
 
     def describe(self) -> Iterator[Metric]:
@@ -44,7 +44,7 @@ class DoorCounts(Collector):
         yield _family("moda_refusals", "Requests turned away before the upgrade", self.refusals)
         yield _family(
             "moda_parse_errors",
-            "Frames that could not be parsed; the connection closed",
+            "Connections that a failure of ours ended",
             self.parse_errors,
         )
 

@@ -121,7 +121,7 @@ class Door:
 
     ``connections`` is asked for every upgrade and must be quick. ``plain`` makes the protocol for
     other requests. ``on_refusal`` and ``on_error`` count, by reason: what was turned away before
-    the upgrade, what picows could not parse after it.
+    the upgrade, what a failure of ours ended at it.
     """
 
     def __init__(

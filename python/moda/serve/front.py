@@ -1,6 +1,6 @@
 """A connection's first milliseconds: one request head, and who gets the transport for it.
 
-    a mount's path      the mount decides, then picows takes over (WebSocket)
+    a mount's path      the mount decides, then its connection takes over (WebSocket)
     anything else       uvicorn's protocol takes over (plain HTTP, see serve/plain.py)
 
 uvicorn could read every head and hand the upgrades on, and does so for a second request on a
@@ -20,7 +20,6 @@ from typing import Any, cast
 
 import structlog
 
-from moda._session import Intake
 from moda.serve.addresses import Address
 from moda.serve.door import Door
 from moda.serve.head import (
@@ -33,10 +32,10 @@ from moda.serve.head import (
     switching,
     upgrade_fault,
 )
-from moda.serve.line import Line, part
+from moda.serve.line import Ending, part
 from moda.serve.proxies import TrustedProxies
 from moda.serve.rebinding import is_loopback
-from moda.upgrade import Accepted, Mount, Peer, Refused, Upgrade, bad_request
+from moda.upgrade import Accepted, Connection, Mount, Peer, Refused, Upgrade, bad_request
 from moda.wire.sent import remember, remembered
 
 __all__ = ["Front", "answer", "arrived_on_loopback", "peer_of"]
@@ -307,13 +306,13 @@ class Front(asyncio.Protocol):
         part(transport)
 
     def _hand_over(self, accepted: Accepted, key: bytes) -> None:
-        """Gives the transport to picows, with what the client has sent since its head."""
+        """Gives the transport to the mount's connection, with what came since the head."""
         transport = self._transport
         assert transport is not None
         try:
-            listener = accepted.listener()
-            line = Line(transport, self._door.on_error, listener, self._address)
-            intake = Intake.upgraded(line, listener, self._mount.max_frame_size)
+            connection = accepted.connection()
+            begin = connection.begin
+            ending = Ending(transport, self._address)
             welcome = switching(key, accepted.headers)
         except Exception:
             with remembered(self._headers, b""):
@@ -326,23 +325,30 @@ class Front(asyncio.Protocol):
         # With no room in the transport's buffer it writes at once and says when it holds bytes:
         # the hub writes to the socket itself and must know whether something is in front of it.
         transport.set_write_buffer_limits(0)
-        change_protocol(transport, intake)
+        change_protocol(transport, connection)
         transport.write(welcome)
-        intake.begin()
+        try:
+            begin(transport, ending)
+        except Exception:
+            with remembered(self._headers, b""):
+                _log.exception("connect.failed", path=self._mount.path)
+            self._door.on_error("listener_failed")
+            transport.abort()
+            return
         if tail:
             transport.resume_reading()
-            feed(intake, line, tail)
+            feed(connection, tail)
 
 
-def feed(intake: Intake, line: Line, data: bytes) -> None:
-    """Hands bytes to picows as a transport would, until it finds a fault in them."""
+def feed(connection: Connection, data: bytes) -> None:
+    """Hands bytes to a connection as a transport would."""
     rest = memoryview(data)
-    while rest and not line.failed:
-        buffer = intake.get_buffer(-1)
+    while rest:
+        buffer = connection.get_buffer(-1)
         size = min(len(buffer), len(rest))
         buffer[:size] = rest[:size]
         del buffer
-        intake.buffer_updated(size)
+        connection.buffer_updated(size)
         rest = rest[size:]
 
 

@@ -62,7 +62,8 @@ class HubStats(TypedDict):
     """What the hub's ``stats()`` answers, as far as it is exposed.
 
     Totals since the start, never decreasing, but for the gauges of now: ``connections``,
-    ``channels``, ``topics``, ``outbox_bytes``, ``history_bytes``, ``latest_bytes``.
+    ``channels``, ``topics``, ``outbox_bytes``, ``outboxes_bytes``, ``history_bytes``,
+    ``latest_bytes``.
     """
 
     connections: int
@@ -71,6 +72,7 @@ class HubStats(TypedDict):
     channels: int
     topics: int
     outbox_bytes: int
+    outboxes_bytes: int
     history_bytes: int
     latest_bytes: int
     opened: int
@@ -78,6 +80,8 @@ class HubStats(TypedDict):
     closes: Mapping[int, int]
     """Connections the server closed, by close code."""
     slow_closed: int
+    budget_closed: int
+    pings: int
     history_shed: int
     joins: int
     joins_refused: int
@@ -210,6 +214,12 @@ _TABLE: Final = (
     _counter("moda_connections_closed_total", "closed", "Connections ended, by either side"),
     Family("moda_closes_total", "counter", ("code",), "Connections closed by the server", _closes),
     _counter("moda_slow_readers_closed_total", "slow_closed", "Connections closed for not reading"),
+    _counter(
+        "moda_outbox_total_closed_total",
+        "budget_closed",
+        "Of these, closed because all outboxes together were over budget",
+    ),
+    _counter("moda_pings_total", "pings", "Pings sent to silent connections"),
     _gauge("moda_channels", "channels", "Channels joined now"),
     _gauge("moda_topics", "topics", "Topics with a subscriber or a history"),
     _counter("moda_joins_total", "joins", "Joins accepted"),
@@ -241,6 +251,11 @@ _TABLE: Final = (
         itemgetter("violations"),
     ),
     _gauge("moda_outbox_bytes", "outbox_bytes", "Bytes queued for connections"),
+    _gauge(
+        "moda_outbox_memory_bytes",
+        "outboxes_bytes",
+        "Memory that what waits for connections takes, a broadcast counted once",
+    ),
     _gauge("moda_history_bytes", "history_bytes", "Bytes kept as topics' histories"),
     _counter(
         "moda_history_shed_total", "history_shed", "Messages forgotten early, histories being full"

@@ -63,7 +63,8 @@ class MountOptions:
     """One socket mount.
 
     ``path`` is the mount's own; Phoenix clients connect to ``path + /websocket``, those of ``json``
-    to ``path`` itself.
+    to ``path`` itself. A client silent for ``ping_seconds`` is sent a WebSocket ping (0: never), one
+    silent for ``idle_seconds`` is closed (0: never). Phoenix clients send heartbeats and need no ping.
     """
 
     path: str = "/socket"
@@ -71,6 +72,7 @@ class MountOptions:
     max_channels: int = 100
     max_message_bytes: int = 1 << 20
     idle_seconds: float = 60.0
+    ping_seconds: float = 0.0
     handshake: HandshakeOptions = field(default_factory=HandshakeOptions)
     tokens: TokenRule = field(default_factory=TokenRule)
     connect: ConnectHook | None = None
@@ -217,10 +219,6 @@ class Mount:
     def path(self) -> str:
         suffix = "/websocket" if self.options.dialect == "phoenix" else ""
         return self.options.path.rstrip("/") + suffix
-
-    @property
-    def max_frame_size(self) -> int:
-        return self.options.max_message_bytes
 
     def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
         negotiated = self._negotiate(upgrade)

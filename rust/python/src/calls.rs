@@ -35,23 +35,46 @@ struct JoinArgs {
 }
 
 impl Hub {
-    /// One websocket frame; the way in for `_session`.
+    /// Bytes of a connection, unmasked in place; the way in for `_session`. Returns what
+    /// `moda_core::hub::Hub::wants`.
+    pub fn read(slf: &Bound<'_, Self>, conn: u64, mut bytes: &mut [u8]) -> PyResult<Option<u64>> {
+        let key = conn_key(conn);
+        loop {
+            let call = {
+                let mut hub = slf.try_borrow_mut()?;
+                hub.tick();
+                let verdict = websocket::read(&mut hub.gateway, key, &mut bytes);
+                hub.call_for(slf.py(), verdict)
+            };
+            Self::make(slf, call)?;
+            if bytes.is_empty() {
+                let mut hub = slf.try_borrow_mut()?;
+                return Ok(websocket::wants(&mut hub.gateway, key));
+            }
+        }
+    }
+
+    /// One websocket frame.
     pub fn receive(
         slf: &Bound<'_, Self>,
         conn: u64,
         op: u8,
         fin: bool,
-        rsv: bool,
         payload: &[u8],
     ) -> PyResult<()> {
-        let py = slf.py();
         let call = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
             let verdict =
-                websocket::receive(&mut hub.gateway, conn_key(conn), op, fin, rsv, payload);
-            hub.call_for(py, verdict)
+                websocket::receive(&mut hub.gateway, conn_key(conn), op, fin, false, payload);
+            hub.call_for(slf.py(), verdict)
         };
+        Self::make(slf, call)
+    }
+
+    /// Makes a call with the engine let go.
+    fn make(slf: &Bound<'_, Self>, call: Call) -> PyResult<()> {
+        let py = slf.py();
         match call {
             Call::Nothing => {}
             Call::Message(handle, event, payload, binary, reference) => {

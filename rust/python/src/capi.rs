@@ -1,7 +1,7 @@
-//! The way in for frames: a C function in a capsule, so that `_session` hands over a pointer and a
+//! The way in for bytes: a C function in a capsule, so that `_session` hands over a pointer and a
 //! length and no Python object is made for a frame that needs none.
 
-use std::os::raw::c_int;
+use std::os::raw::{c_int, c_longlong};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::NonNull;
 
@@ -16,18 +16,19 @@ use crate::hub::Hub;
 pub struct Api {
     /// Layout version; `_session` refuses another.
     version: c_int,
-    frame: unsafe extern "C" fn(
+    read: unsafe extern "C" fn(
         hub: *mut ffi::PyObject,
         conn: u64,
-        op: u8,
-        fin: c_int,
-        rsv: c_int,
-        payload: *const u8,
+        bytes: *mut u8,
         len: usize,
-    ) -> c_int,
+    ) -> c_longlong,
 }
 
-static API: Api = Api { version: 1, frame };
+static API: Api = Api { version: 2, read };
+
+/// What `read` answers when nothing more is to be read, and when the engine failed.
+const STOP: c_longlong = -2;
+const FAILED: c_longlong = -1;
 
 struct SharedApi(NonNull<Api>);
 
@@ -41,45 +42,45 @@ pub fn capsule(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
     unsafe { PyCapsule::new_with_pointer(py, pointer.0.cast(), c"moda._core._C_API") }
 }
 
-/// One websocket frame of a connection. 0 when taken; -1 when the engine failed, with a Python
-/// exception set.
+/// Bytes that came on a connection; they are unmasked where they lie. Returns how many more the
+/// frame begun takes (0: none is begun), `STOP` when no more is to be read of this connection, and
+/// `FAILED` when the engine failed, with a Python exception set.
 ///
 /// # Safety
 /// Called with the interpreter attached (from Cython, holding the GIL); `hub` is a live reference
-/// to a [`Hub`]; `payload` points to `len` readable bytes that stay put during the call.
-unsafe extern "C" fn frame(
+/// to a [`Hub`]; `bytes` points to `len` bytes that stay put during the call and that nobody else
+/// reads or writes meanwhile.
+unsafe extern "C" fn read(
     hub: *mut ffi::PyObject,
     conn: u64,
-    op: u8,
-    fin: c_int,
-    rsv: c_int,
-    payload: *const u8,
+    bytes: *mut u8,
     len: usize,
-) -> c_int {
+) -> c_longlong {
     // SAFETY: the caller holds the GIL, see above.
     let py = unsafe { Python::assume_attached() };
-    let outcome = catch_unwind(AssertUnwindSafe(|| -> PyResult<()> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| -> PyResult<Option<u64>> {
         // SAFETY: `hub` is a live object, see above; the borrow ends with this call.
         let any = unsafe { Bound::from_borrowed_ptr(py, hub) };
         let hub = any.cast::<Hub>()?;
         let bytes = if len == 0 {
-            &[][..]
+            &mut [][..]
         } else {
-            // SAFETY: `payload` is readable for `len` bytes during this call, see above.
-            unsafe { std::slice::from_raw_parts(payload, len) }
+            // SAFETY: `bytes` is ours alone for `len` bytes during this call, see above.
+            unsafe { std::slice::from_raw_parts_mut(bytes, len) }
         };
-        Hub::receive(hub, conn, op, fin != 0, rsv != 0, bytes)
+        Hub::read(hub, conn, bytes)
     }));
     match outcome {
-        Ok(Ok(())) => 0,
+        Ok(Ok(Some(wants))) => c_longlong::try_from(wants).unwrap_or(c_longlong::MAX),
+        Ok(Ok(None)) => STOP,
         Ok(Err(error)) => {
             error.restore(py);
-            -1
+            FAILED
         }
         Err(_) => {
             // The panic hook has told where; this connection closes with 1011, the others go on.
             pyo3::exceptions::PyRuntimeError::new_err("the engine panicked on a frame").restore(py);
-            -1
+            FAILED
         }
     }
 }

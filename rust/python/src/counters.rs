@@ -13,7 +13,7 @@ pub fn counters<'py>(
     let engine = &gateway.hub;
     let (stats, counts) = (&engine.stats, &gateway.counts);
     let all = PyDict::new(py);
-    let numbers: [(&str, u64); 30] = [
+    let numbers: [(&str, u64); 33] = [
         ("connections", engine.connections() as u64),
         ("channels", counts.channels),
         ("topics", engine.topics() as u64),
@@ -31,7 +31,10 @@ pub fn counters<'py>(
         ("history_bytes", stats.history_bytes as u64),
         ("history_shed", stats.history_shed),
         ("latest_bytes", stats.latest_bytes as u64),
+        ("outboxes_bytes", engine.outboxes_bytes() as u64),
         ("slow_closed", stats.slow_closed),
+        ("budget_closed", stats.budget_closed),
+        ("pings", stats.pings),
         ("conflated", stats.conflated),
         ("dropped", stats.dropped),
         ("unencodable", stats.unencodable),

@@ -30,6 +30,9 @@ pub struct Peer {
 pub struct Driver {
     pub call_soon: Py<PyAny>,
     pub flush: Py<PyAny>,
+    /// The loop's `call_later`, and what it is to call when a close has had its time.
+    pub call_later: Option<Py<PyAny>>,
+    pub cut_overdue: Py<PyAny>,
     pub joins: Py<PyAny>,
     pub complaints: Py<PyAny>,
     /// Hears what is needed of the store; None where there is none.
@@ -44,6 +47,8 @@ pub struct Hub {
     pub(crate) peers: SecondaryMap<ConnKey, Peer>,
     pub(crate) driver: Option<Driver>,
     pub(crate) scheduled: bool,
+    /// A timer of ours is under way.
+    pub(crate) timed: bool,
     started: Instant,
 }
 
@@ -102,10 +107,14 @@ impl Hub {
 #[pymethods]
 impl Hub {
     #[new]
-    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
+    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, outbox_burst=0, stall_ms=10_000, outboxes_bytes=256 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
+    #[allow(clippy::too_many_arguments)] // each a bound an operator may set, by name
     fn new(
         epoch: u64,
         outbox_bytes: usize,
+        outbox_burst: usize,
+        stall_ms: u64,
+        outboxes_bytes: usize,
         log_bytes: usize,
         history_bytes: usize,
         slice_us: u64,
@@ -113,6 +122,9 @@ impl Hub {
     ) -> Self {
         let config = Config {
             outbox_bytes,
+            outbox_burst,
+            stall_ms,
+            outboxes_bytes,
             log_bytes,
             history_bytes,
             slice: std::time::Duration::from_micros(slice_us),
@@ -124,28 +136,34 @@ impl Hub {
             peers: SecondaryMap::new(),
             driver: None,
             scheduled: false,
+            timed: false,
             started: Instant::now(),
         }
     }
 
-    #[pyo3(signature = (call_soon, joins, complaints, wants=None))]
+    #[pyo3(signature = (call_soon, joins, complaints, call_later=None, wants=None))]
     fn attach(
         slf: &Bound<'_, Self>,
         call_soon: Py<PyAny>,
         joins: Py<PyAny>,
         complaints: Py<PyAny>,
+        call_later: Option<Py<PyAny>>,
         wants: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
+        let cut_overdue = slf.getattr(intern!(slf.py(), "cut_overdue"))?.unbind();
         let mut hub = slf.try_borrow_mut()?;
         hub.driver = Some(Driver {
             call_soon,
             flush,
+            call_later,
+            cut_overdue,
             joins,
             complaints,
             wants,
         });
         hub.scheduled = false;
+        hub.timed = false;
         Ok(())
     }
 
@@ -153,16 +171,19 @@ impl Hub {
         self.driver.take().is_some()
     }
 
-    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms))]
+    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms, ping_ms=0))]
     fn mount(
         &mut self,
         path: String,
         max_channels: usize,
         max_message: usize,
         idle_ms: u64,
+        ping_ms: u64,
     ) -> u16 {
         self.paths.push(path);
-        self.gateway.add_mount(max_channels, max_message, idle_ms)
+        let mount = self.gateway.add_mount(max_channels, max_message, idle_ms);
+        self.gateway.ping_after(mount, ping_ms);
+        mount
     }
 
     #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), durable=false))]
@@ -227,7 +248,7 @@ impl Hub {
         self.gateway.withdraw(mount);
     }
 
-    #[pyo3(signature = (mount, codec, fd, transport, socket, socket_id=None, held=false, eye=None))]
+    #[pyo3(signature = (mount, codec, fd, transport, socket, socket_id=None, held=false))]
     #[allow(clippy::too_many_arguments)] // one call per connection, each argument a fact about it
     fn open(
         slf: &Bound<'_, Self>,
@@ -238,7 +259,6 @@ impl Hub {
         socket: Py<PyAny>,
         socket_id: Option<&str>,
         held: bool,
-        eye: Option<i32>,
     ) -> PyResult<u64> {
         let codec = Codec::new(codec).ok_or_else(|| {
             PyValueError::new_err(format!("a codec is a number of Hub.codec, got {codec}"))
@@ -250,9 +270,6 @@ impl Hub {
             let conn = hub.gateway.open(codec, mount, sink, socket_id);
             if held {
                 hub.gateway.hub.block(conn);
-            }
-            if let Some(eye) = eye {
-                hub.gateway.hub.look_at(conn, eye);
             }
             hub.peers.insert(conn, Peer { transport, socket });
             conn
@@ -273,7 +290,21 @@ impl Hub {
     }
 
     fn resume(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
-        slf.try_borrow_mut()?.gateway.resume(conn_key(conn));
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            hub.gateway.resume(conn_key(conn));
+        }
+        Self::settle(slf)
+    }
+
+    fn cut_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.timed = false;
+            hub.tick();
+            hub.gateway.hub.cut_overdue();
+        }
         Self::settle(slf)
     }
 
@@ -288,7 +319,12 @@ impl Hub {
     }
 
     fn frame(slf: &Bound<'_, Self>, conn: u64, op: u8, fin: bool, payload: &[u8]) -> PyResult<()> {
-        Self::receive(slf, conn, op, fin, false, payload)
+        Self::receive(slf, conn, op, fin, payload)
+    }
+
+    /// As the session hands bytes over, by copy.
+    fn feed(slf: &Bound<'_, Self>, conn: u64, data: &[u8]) -> PyResult<Option<u64>> {
+        Self::read(slf, conn, &mut data.to_vec())
     }
 
     // -- decisions on channels
@@ -468,15 +504,6 @@ impl Hub {
         Self::settle(slf)
     }
 
-    fn unparsed(slf: &Bound<'_, Self>, conn: u64, code: u16) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            hub.gateway.unparsed(conn_key(conn), code);
-        }
-        Self::settle(slf)
-    }
-
     fn close_some(slf: &Bound<'_, Self>, most: usize, code: u16, reason: &str) -> PyResult<usize> {
         let closed = {
             let mut hub = slf.try_borrow_mut()?;
@@ -569,6 +596,8 @@ impl Hub {
         if let Some(driver) = &self.driver {
             visit.call(&driver.call_soon)?;
             visit.call(&driver.flush)?;
+            visit.call(&driver.call_later)?;
+            visit.call(&driver.cut_overdue)?;
             visit.call(&driver.joins)?;
             visit.call(&driver.complaints)?;
             if let Some(wants) = &driver.wants {

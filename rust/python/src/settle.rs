@@ -13,7 +13,7 @@ impl Hub {
     pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let (ended, complaints, wants, writes, actions, schedule) = {
+            let (ended, complaints, wants, writes, actions, schedule, timer) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.gateway.close_slow();
                 let mut ended = Vec::new();
@@ -52,8 +52,12 @@ impl Hub {
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
-                (ended, complaints, wants, writes, actions, schedule)
+                let timer = hub.timer(py);
+                (ended, complaints, wants, writes, actions, schedule, timer)
             };
+            if let Some((call_later, seconds, cut_overdue)) = timer {
+                call_later.call1(py, (seconds, cut_overdue))?;
+            }
             if let Some((call_soon, flush)) = schedule {
                 call_soon.call1(py, (flush,))?;
             }
@@ -81,6 +85,23 @@ impl Hub {
                 Self::report(slf, transport.call_method0(py, method));
             }
         }
+    }
+
+    /// The timer for the next close that has had its time, unless one is under way already: those
+    /// that come later end later.
+    #[allow(clippy::cast_precision_loss)] // milliseconds of a few seconds
+    fn timer(&mut self, py: Python<'_>) -> Option<(Py<PyAny>, f64, Py<PyAny>)> {
+        if self.timed {
+            return None;
+        }
+        let deadline_ms = self.gateway.hub.next_deadline()?;
+        let driver = self.driver.as_ref()?;
+        let call_later = driver.call_later.as_ref()?.clone_ref(py);
+        let left_ms = deadline_ms.saturating_sub(self.gateway.hub.now_ms());
+        self.timed = true;
+        let cut_overdue = driver.cut_overdue.clone_ref(py);
+        // A millisecond more: the loop's clock and ours do not tick together.
+        Some((call_later, (left_ms + 1) as f64 / 1000.0, cut_overdue))
     }
 
     /// One connection's failing callback must not keep the others from theirs.

@@ -1,12 +1,70 @@
-//! What all dialects on a `WebSocket` share: frames to messages, pings, the closing handshake.
+//! What all dialects on a `WebSocket` share: bytes to messages, pings, the closing handshake.
 
 use std::borrow::Cow;
 
 use crate::gateway::{Gateway, Verdict};
 use crate::hub::{Conn, ConnKey};
-use crate::ws::{self, Opcode};
+use crate::ws::{self, Opcode, Piece, Skimmed};
 
-/// Takes one WebSocket frame, unmasked. Anything wrong with it closes this connection only.
+/// Reads bytes of a connection up to the next message that asks something of the driver, takes them
+/// off the front of `input` and unmasks them in place. To be called until `input` is empty; the driver
+/// answers and looks at what else has happened in between. Anything wrong with a frame closes this
+/// connection only, and nothing behind it is read.
+#[allow(clippy::mut_mut)] // what is read is taken off a borrowed slice
+pub fn read<'f, H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    input: &mut &'f mut [u8],
+) -> Verdict<'f> {
+    gateway.hub.touch(conn);
+    loop {
+        if !gateway.hub.conn(conn).is_some_and(Conn::is_open) {
+            let rest = std::mem::take(input);
+            discard(gateway, conn, rest);
+            return Verdict::Done;
+        }
+        let max = gateway.mount(conn).map_or(0, |mount| mount.max_message);
+        let Some(link) = gateway.link(conn) else {
+            return Verdict::Done;
+        };
+        let room = max.saturating_sub(link.assembler.pending());
+        let verdict = match link.reader.next(input, room) {
+            Ok(None) => return Verdict::Done,
+            Ok(Some(Piece { op, fin, payload })) => match payload {
+                Cow::Borrowed(payload) => frame(gateway, conn, op, fin, false, payload, max),
+                // Nobody else has it: a verdict must not point into it.
+                Cow::Owned(payload) => frame(gateway, conn, op, fin, false, &payload, max).own(),
+            },
+            Err(violation) => {
+                gateway.violate(conn, violation.code, violation.reason);
+                Verdict::Done
+            }
+        };
+        if !matches!(verdict, Verdict::Done) || gateway.has_news() {
+            return verdict;
+        }
+    }
+}
+
+/// Bytes that came after our close, thrown away but for the close among them.
+fn discard<H>(gateway: &mut Gateway<H>, conn: ConnKey, bytes: &[u8]) {
+    gateway.hub.discard_input(conn, bytes.len());
+    let link = gateway.link(conn);
+    if link.is_some_and(|link| link.reader.skim(bytes) == Skimmed::Close) {
+        gateway.hub.hang_up(conn);
+    }
+}
+
+/// Bytes that are still to come of the frame a connection has begun, 0 between frames; None when the
+/// driver is to read nothing of it any more.
+pub fn wants<H>(gateway: &mut Gateway<H>, conn: ConnKey) -> Option<u64> {
+    if !gateway.hub.is_read(conn) {
+        return None;
+    }
+    Some(gateway.link(conn)?.reader.wants())
+}
+
+/// Takes one whole frame, unmasked.
 pub fn receive<'f, H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
@@ -15,7 +73,6 @@ pub fn receive<'f, H>(
     rsv: bool,
     payload: &'f [u8],
 ) -> Verdict<'f> {
-    gateway.hub.stats.bytes_in += payload.len() as u64;
     gateway.hub.touch(conn);
     let op = Opcode::from_wire(op);
     if !gateway.hub.conn(conn).is_some_and(Conn::is_open) {
@@ -29,6 +86,20 @@ pub fn receive<'f, H>(
         return Verdict::Done;
     };
     let max = gateway.mount(conn).map_or(0, |mount| mount.max_message);
+    frame(gateway, conn, op, fin, rsv, payload, max)
+}
+
+/// A frame or a part of one, of a connection that is open.
+fn frame<'f, H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    op: Opcode,
+    fin: bool,
+    rsv: bool,
+    payload: &'f [u8],
+    max: usize,
+) -> Verdict<'f> {
+    gateway.hub.stats.bytes_in += payload.len() as u64;
     let Some(link) = gateway.link(conn) else {
         return Verdict::Done;
     };
@@ -65,6 +136,11 @@ pub fn receive<'f, H>(
         }
     }
     Verdict::Done
+}
+
+/// Appends a ping.
+pub fn ping(out: &mut Vec<u8>) {
+    ws::frame_into(out, Opcode::Ping, |_| {});
 }
 
 /// Appends a close frame; see [`crate::gateway::Dialect::close`].

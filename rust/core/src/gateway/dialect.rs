@@ -131,6 +131,9 @@ pub trait Dialect<H>: Send + Sync {
     /// dialect kept with it. One that was not decided yet is answered first.
     fn end(&self, gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, notes: Notes, how: End<'_>);
 
+    /// Appends the question whether a silent client is there; its answer is a sign of life.
+    fn ping(&self, _out: &mut Vec<u8>) {}
+
     /// Appends the last bytes of a connection: why it is closed. True when the client answers them
     /// (a WebSocket close); otherwise the transport is closed behind them.
     fn close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool;

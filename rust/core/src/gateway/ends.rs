@@ -1,6 +1,8 @@
 //! Connections closed and gone, and the subscriptions that end with them.
 
-use crate::hub::{Conn, ConnKey, Overdue};
+use crate::hub::{ConnKey, Overdue, Silence, Swept};
+
+use crate::ws::Assembler;
 
 use super::{Gateway, Subscription};
 
@@ -23,6 +25,10 @@ impl<H> Gateway<H> {
         let over = self.hub.close(conn, code, hang_up || !answered, |out| {
             out.extend_from_slice(&last);
         });
+        if let Some(link) = self.links.get_mut(conn) {
+            // What had begun to come is not waited for any more.
+            link.assembler = Assembler::default();
+        }
         self.end_all(over, why);
     }
 
@@ -39,22 +45,6 @@ impl<H> Gateway<H> {
         *self.counts.undecodable.entry(error).or_default() += 1;
         self.complaints.push_back((conn, 1011, error));
         self.close(conn, 1011, error, "closed", false);
-    }
-
-    /// The driver's parser met bytes that are no frame and answers them with a close of its own.
-    pub fn unparsed(&mut self, conn: ConnKey, code: u16) {
-        if !self.hub.conn(conn).is_some_and(Conn::is_open) {
-            return;
-        }
-        let reason = match code {
-            1002 => "malformed frame",
-            1007 => "close reason is not UTF-8",
-            1009 => "frame too big",
-            _ => "internal error",
-        };
-        self.complaints.push_back((conn, code, reason));
-        let over = self.hub.mute(conn, code);
-        self.end_all(over, "closed");
     }
 
     /// The connection is gone. To be called before its descriptor is closed.
@@ -82,16 +72,27 @@ impl<H> Gateway<H> {
     }
 
     /// Closes what has been silent too long (1002, as Phoenix on Bandit) or takes too long over one
-    /// message (1008), and cuts unanswered closes.
+    /// message (1008), and sends the pings that are due.
     pub fn sweep(&mut self) {
         self.forget_pieces();
         let (mounts, links) = (&self.mounts, &mut self.links);
-        let idle_ms = |mount| {
+        let silence = |mount| {
             let mount = mounts.get(usize::from(mount));
-            mount.map_or(0, |mount| mount.idle_ms)
+            mount.map_or(Silence::default(), |mount| mount.silence)
         };
-        let mut begun_by = |conn, now| links.get_mut(conn)?.assembler.begun_by(now);
-        for (conn, why) in self.hub.sweep(&idle_ms, &mut begun_by) {
+        let mut begun_by = |conn, now| {
+            let link = links.get_mut(conn)?;
+            let begun = [link.reader.begun_by(now), link.assembler.begun_by(now)];
+            begun.into_iter().flatten().min()
+        };
+        let Swept { overdue, to_ping } = self.hub.sweep(&silence, &mut begun_by);
+        for conn in to_ping {
+            if let Some(dialect) = self.dialect(conn) {
+                self.hub.stats.pings += 1;
+                self.hub.direct(conn, |out| dialect.ping(out));
+            }
+        }
+        for (conn, why) in overdue {
             match why {
                 Overdue::Idle => self.close(conn, 1002, "idle", "closed", false),
                 Overdue::Unfinished => {

@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 use slotmap::SecondaryMap;
 
-use crate::hub::{Codec, ConnKey, Hub, Intercepts, Policy, Sink, SubKey};
+use crate::hub::{Codec, ConnKey, Hub, Intercepts, Policy, Silence, Sink, SubKey};
 use crate::router::{PatternError, Router};
-use crate::ws::Assembler;
+use crate::ws::{Assembler, FrameReader};
 
 pub use dialect::{Began, Dialect, End, Notes, Recovery};
 pub use event::{Body, Event};
@@ -64,7 +64,7 @@ pub struct Mount {
     routes: Vec<usize>,
     pub max_channels: usize,
     pub max_message: usize,
-    pub idle_ms: u64,
+    pub silence: Silence,
 }
 
 /// How far a subscription has come.
@@ -102,7 +102,8 @@ struct Variant {
 pub struct Link {
     dialect: usize,
     variant: u8,
-    /// A message in pieces, where the connection is a WebSocket.
+    /// A frame and a message that are not whole, where the connection is a WebSocket.
+    pub reader: FrameReader,
     pub assembler: Assembler,
     /// The dialect's own; most keep nothing.
     pub notes: Option<Notes>,
@@ -197,9 +198,24 @@ impl<H> Gateway<H> {
             routes: Vec::new(),
             max_channels,
             max_message,
-            idle_ms,
+            silence: Silence {
+                idle_ms,
+                ping_ms: 0,
+            },
         });
         u16::try_from(self.mounts.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// Has a mount ping clients that were silent for so long; 0: never. See [`Silence`].
+    pub fn ping_after(&mut self, mount: u16, ping_ms: u64) {
+        if let Some(mount) = self.mounts.get_mut(usize::from(mount)) {
+            mount.silence.ping_ms = ping_ms;
+        }
+    }
+
+    /// Whether the driver has something to do before it hands over more.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.ended.is_empty() || !self.complaints.is_empty() || self.hub.has_news()
     }
 
     pub fn add_route(&mut self, route: Route) -> usize {

@@ -246,7 +246,8 @@ impl<H> Gateway<H> {
         if first.offset != expected || next == expected {
             return self.hub.overrun(conn);
         }
-        self.hub.give(conn, &Arc::new(batch));
+        let batch = self.hub.share(batch);
+        self.hub.give(conn, &batch);
         self.replay_at(key, next, false);
     }
 
@@ -326,7 +327,7 @@ impl<H> Gateway<H> {
                 break;
             }
         }
-        let batch = Arc::new(batch);
+        let batch = self.hub.share(batch);
         if self.replays.pieces.len() == PIECES {
             self.replays.pieces.pop_front();
         }

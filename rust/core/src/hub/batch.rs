@@ -3,6 +3,7 @@
 //! All messages published to one topic within a loop turn lie in one buffer, frame after frame,
 //! so that a connection with nothing else pending takes them in a single `send`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use slotmap::new_key_type;
@@ -59,6 +60,24 @@ pub trait Encode {
 pub struct Batch {
     pub bytes: Vec<u8>,
     pub frames: u32,
+    /// Where its bytes are counted while anybody holds it.
+    pub(super) counted: Option<Arc<AtomicUsize>>,
+}
+
+impl Batch {
+    /// Counts its bytes in `total` from now until it is gone.
+    pub(super) fn count_in(&mut self, total: &Arc<AtomicUsize>) {
+        total.fetch_add(self.bytes.len(), Ordering::Relaxed);
+        self.counted = Some(Arc::clone(total));
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(total) = &self.counted {
+            total.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Something to send: bytes of one connection alone, or a shared batch.
@@ -75,6 +94,15 @@ impl Piece {
             Self::Own(bytes) => bytes,
             Self::Shared(batch) => &batch.bytes,
             Self::Newest(frame) => frame,
+        }
+    }
+
+    /// Bytes that are there for this piece alone. Those of a newest message are bounded with the
+    /// topic that keeps it.
+    pub fn own_bytes(&self) -> usize {
+        match self {
+            Self::Own(bytes) => bytes.len(),
+            Self::Shared(_) | Self::Newest(_) => 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{Batch, ConnKey, SubKey, CODECS};
+use super::outbox::Outbox;
 use super::run::Audience;
 use super::send::{send, Sent};
 use super::topic::Member;
@@ -18,6 +19,9 @@ use super::{Action, Conn, Hub, Phase, Sink};
 const GATHER_BYTES: usize = 64 * 1024;
 /// How many sockets are written between two looks at the clock.
 const CLOCK_EVERY: usize = 16;
+/// Bytes after which a transport is given no more at a time: it says when it has got rid of all of
+/// them, and that is the sign that its reader reads.
+pub(super) const HAND_OVER_BYTES: usize = 256 * 1024;
 
 impl<S> Hub<S> {
     /// True when frames are queued that [`Hub::flush`] would send, or let go.
@@ -67,6 +71,11 @@ impl<S> Hub<S> {
         }
     }
 
+    /// Whether a reader is to be closed, or a transport to be given something.
+    pub fn has_news(&self) -> bool {
+        !(self.slow.is_empty() && self.writes.is_empty() && self.actions.is_empty())
+    }
+
     /// Connections that outgrew their budget since the last call; the caller closes them. Until
     /// then they get nothing.
     pub fn take_slow(&mut self) -> Vec<ConnKey> {
@@ -77,8 +86,10 @@ impl<S> Hub<S> {
 
     /// The transport holds bytes that must go first: nothing is written until [`Hub::resume`].
     pub fn block(&mut self, key: ConnKey) {
+        let now = self.now_ms;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.blocked = true;
+            conn.progress_ms = now;
         }
     }
 
@@ -96,6 +107,7 @@ impl<S> Hub<S> {
             return;
         };
         conn.blocked = false;
+        self.ledger.handed -= std::mem::take(&mut conn.handed);
         if !conn.lagging.is_empty() {
             self.catch_newest(key);
         } else if !conn.outbox.is_empty() || conn.phase != Phase::Open {
@@ -198,6 +210,7 @@ impl<S> Hub<S> {
         };
         self.log_start += 1;
         self.log_bytes -= run.bytes;
+        self.ledger.queued -= run.sealed_bytes();
         self.stats.fanout.observe(run.since.elapsed());
         if let Some(topic) = self.topics.get_mut(run.topic) {
             topic.runs.pop_front();
@@ -226,20 +239,29 @@ impl<S> Hub<S> {
         }
     }
 
-    /// The whole outbox as bytes for the transport; nothing more until it has got rid of them.
+    /// The outbox as bytes for the transport; nothing more until it has got rid of them.
     fn hand_over(&mut self, key: ConnKey) -> Option<Vec<u8>> {
         let conn = self.conns.get_mut(key)?;
         if conn.blocked || conn.outbox.is_empty() {
             return None;
         }
-        let mut bytes = Vec::with_capacity(conn.outbox.bytes());
-        while let Some(piece) = conn.outbox.pop() {
+        let before = conn.outbox.cost();
+        let mut bytes = Vec::with_capacity(conn.outbox.bytes().min(HAND_OVER_BYTES));
+        while bytes.len() < HAND_OVER_BYTES {
+            let Some(piece) = conn.outbox.pop() else {
+                break;
+            };
             bytes.extend_from_slice(piece.bytes());
         }
         conn.blocked = true;
+        conn.progress_ms = self.now_ms;
+        conn.handed = bytes.len();
+        self.ledger.handed += bytes.len();
+        self.ledger.own -= before - conn.outbox.cost();
         self.stats.outbox_bytes -= bytes.len();
         self.stats.bytes_out += bytes.len() as u64;
         self.stats.sends += 1;
+        self.enforce_total();
         Some(bytes)
     }
 
@@ -305,14 +327,13 @@ impl<S> Hub<S> {
         let Some(conn) = self.conns.get_mut(key) else {
             return false;
         };
+        let before = conn.outbox.cost();
         let mut left = sent;
         let full = sent == offered;
-        loop {
-            if left == 0 && full {
-                return true;
-            }
+        let mut rest = None;
+        while left > 0 || !full {
             let Some(piece) = conn.outbox.pop() else {
-                return full;
+                break;
             };
             let bytes = piece.bytes();
             self.stats.outbox_bytes -= bytes.len();
@@ -321,10 +342,15 @@ impl<S> Hub<S> {
                 continue;
             }
             // The piece the socket broke off in, or the first one of which it took nothing.
-            let rest = bytes[left..].to_vec();
+            rest = Some(bytes[left..].to_vec());
+            break;
+        }
+        self.ledger.own -= before - conn.outbox.cost();
+        if let Some(rest) = rest {
             self.spill(key, rest);
             return false;
         }
+        full
     }
 
     fn spill(&mut self, key: ConnKey, rest: Vec<u8>) {
@@ -332,17 +358,28 @@ impl<S> Hub<S> {
         self.stats.bytes_out += rest.len() as u64;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.blocked = true;
+            conn.progress_ms = self.now_ms;
+            conn.handed = rest.len();
+            self.ledger.handed += rest.len();
         }
         self.writes.push_back((key, Some(rest)));
+        self.enforce_total();
+    }
+
+    /// Empties an outbox whose bytes nobody will send.
+    pub(super) fn let_go(&mut self, outbox: &mut Outbox) {
+        self.ledger.own -= outbox.cost();
+        self.stats.outbox_bytes -= self.discarded.take(outbox);
     }
 
     /// The peer is gone: nothing more is sent, the transport is cut.
     fn cut(&mut self, key: ConnKey) {
         self.forget_lags(key);
         if let Some(conn) = self.conns.get_mut(key) {
-            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
             conn.blocked = true;
             conn.phase = Phase::Cut;
+            let mut outbox = std::mem::take(&mut conn.outbox);
+            self.let_go(&mut outbox);
             self.actions.push_back(Action::Abort(key));
         }
     }

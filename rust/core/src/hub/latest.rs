@@ -104,6 +104,7 @@ impl<S> Hub<S> {
             .collect();
         missed.sort_unstable_by_key(|(seq, _)| *seq);
         let (mut given, mut bytes) = (0, 0);
+        let before = conn.outbox.cost();
         for (seq, frame) in &missed {
             if bytes >= most {
                 break;
@@ -113,6 +114,7 @@ impl<S> Hub<S> {
             lag.seen = *seq;
             conn.outbox.push(Piece::Newest(Arc::clone(frame)));
         }
+        self.ledger.own += conn.outbox.cost() - before;
         lag.missed = lag.missed.saturating_sub(given);
         self.stats.deliveries += given;
         self.stats.messages_out += given;

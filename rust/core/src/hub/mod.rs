@@ -24,6 +24,8 @@
 //! reaching the descriptor's next owner.
 
 mod batch;
+mod budget;
+mod closing;
 mod flush;
 mod keeping;
 mod latest;
@@ -49,10 +51,10 @@ pub use batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
 pub use keeping::TOPIC_BYTES;
 pub use outbox::{Discarded, Outbox};
 pub use publish::{Publish, Published};
-pub use send::{ms_since_data, send, Sent};
+pub use send::{send, Sent};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
 pub use sub::{Intercepts, Sub};
-pub use sweep::Overdue;
+pub use sweep::{Overdue, Silence, Swept};
 pub use topic::{Delivery, Policy, Topic};
 
 /// Where a connection's bytes go.
@@ -67,8 +69,14 @@ pub enum Sink {
 /// Bounds of the hub; every one may be set by the operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Bytes that may wait for one connection under `Delivery::Every`.
+    /// Bytes that may wait for one connection under `Delivery::Every`, whatever it does.
     pub outbox_bytes: usize,
+    /// As many may wait for one that takes bytes; below `outbox_bytes` it adds nothing.
+    pub outbox_burst: usize,
+    /// How long a connection may take no byte before `outbox_burst` is nothing to it.
+    pub stall_ms: u64,
+    /// Memory that what waits for all connections may take; past it those go that owe most.
+    pub outboxes_bytes: usize,
     /// Bytes of queued runs before a publish serves them on the spot.
     pub log_bytes: usize,
     /// What the histories of all topics may cost; past it those not published to for longest give.
@@ -83,6 +91,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             outbox_bytes: 1 << 20,
+            outbox_burst: 0,
+            stall_ms: 10_000,
+            outboxes_bytes: 256 << 20,
             log_bytes: 64 << 20,
             history_bytes: 256 << 20,
             slice: Duration::from_millis(2),
@@ -111,6 +122,8 @@ enum Phase {
         deadline_ms: u64,
         /// Close the transport as soon as the close frame has left.
         hang_up: bool,
+        /// Bytes that are still read and thrown away, see `closing`.
+        patience: u32,
     },
     /// The peer is gone: nothing is sent or queued until the driver removes it.
     Cut,
@@ -118,20 +131,25 @@ enum Phase {
 
 /// One connection.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // facts that are independent of each other
 pub struct Conn {
     pub codec: Codec,
     pub mount: u16,
     sink: Sink,
-    /// The descriptor below a transport, to ask the kernel about and never to write to.
-    eye: Option<RawFd>,
     phase: Phase,
     /// The transport holds bytes of ours that the peer has not read.
     blocked: bool,
+    /// A ping of ours has gone out since anything came in.
+    pinged: bool,
     dirty: bool,
     /// The driver will be given the outbox by `next_write`.
     promised: bool,
     log_pos: u64,
     seen_ms: u64,
+    /// When the kernel last took what was given to it, for a connection that is blocked.
+    progress_ms: u64,
+    /// Bytes the transport was given when it blocked; it may hold as many.
+    handed: usize,
     outbox: Outbox,
     /// Topics of `Delivery::Latest` it could not follow.
     lagging: Vec<latest::Lag>,
@@ -177,6 +195,9 @@ pub struct Hub<S> {
     writes: VecDeque<(ConnKey, Option<Vec<u8>>)>,
     actions: VecDeque<Action>,
     discarded: Discarded,
+    ledger: budget::Ledger,
+    /// Closes that are waited for, by when they end: all have the same time.
+    closing: VecDeque<(u64, ConnKey)>,
     scratch: Vec<u8>,
     /// Scratch of `collect`: runs that one connection is to be given, and through which place.
     due: Vec<(u64, SubKey)>,
@@ -208,6 +229,8 @@ impl<S> Hub<S> {
             writes: VecDeque::new(),
             actions: VecDeque::new(),
             discarded: Discarded::default(),
+            ledger: budget::Ledger::default(),
+            closing: VecDeque::new(),
             scratch: Vec::new(),
             due: Vec::new(),
             now_ms: 0,
@@ -234,13 +257,15 @@ impl<S> Hub<S> {
             codec,
             mount,
             sink,
-            eye: None,
             phase: Phase::Open,
             blocked: false,
+            pinged: false,
             dirty: false,
             promised: false,
             log_pos: self.log_end(),
             seen_ms: self.now_ms,
+            progress_ms: self.now_ms,
+            handed: 0,
             outbox: Outbox::default(),
             lagging: Vec::new(),
             subs: Vec::new(),
@@ -253,20 +278,14 @@ impl<S> Hub<S> {
         key
     }
 
-    /// Names the descriptor below a transport, whose last byte is a sign of life (TLS).
-    pub fn look_at(&mut self, key: ConnKey, fd: RawFd) {
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.eye = Some(fd);
-        }
-    }
-
     /// Forgets a connection and returns what its subscriptions held. After this call no byte goes
     /// to its descriptor.
     pub fn remove(&mut self, key: ConnKey) -> Vec<S> {
         let ended = self.drop_subs(key);
         if let Some(mut conn) = self.conns.remove(key) {
             self.stats.count_end(conn.mount);
-            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
+            self.let_go(&mut conn.outbox);
+            self.ledger.handed -= conn.handed;
             if let Some(id) = conn.id {
                 if let Some(keys) = self.by_id.get_mut(&id) {
                     keys.retain(|k| *k != key);
@@ -276,6 +295,7 @@ impl<S> Hub<S> {
                 }
             }
         }
+        self.forget_closed();
         ended
     }
 
@@ -309,68 +329,7 @@ impl<S> Hub<S> {
         let now = self.now_ms;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.seen_ms = now;
-        }
-    }
-
-    /// Queues the last bytes of a connection, ends its subscriptions, sends nothing after them.
-    /// `code` is for the statistics. With `hang_up` the transport is closed once the bytes have left
-    /// (the peer has said its close already, or its protocol has none); otherwise the peer's answer
-    /// is awaited for `close_grace_ms`.
-    pub fn close(
-        &mut self,
-        key: ConnKey,
-        code: u16,
-        hang_up: bool,
-        last: impl FnOnce(&mut Vec<u8>),
-    ) -> Vec<S> {
-        self.catch_up(key);
-        let closable = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Slow);
-        if !self.conns.get(key).is_some_and(closable) {
-            return Vec::new();
-        }
-        let ended = self.drop_subs(key);
-        self.queue(key, last);
-        let deadline_ms = self.now_ms + self.config.close_grace_ms;
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.phase = Phase::Closing {
-                deadline_ms,
-                hang_up,
-            };
-        }
-        self.stats.count_close(code);
-        ended
-    }
-
-    /// Somebody else says goodbye with `code`, right after this: what is queued is sent as far as the
-    /// socket takes it, the rest is dropped, the subscriptions end and nothing of ours follows.
-    pub fn mute(&mut self, key: ConnKey, code: u16) -> Vec<S> {
-        self.catch_up(key);
-        let closable = |conn: &Conn| matches!(conn.phase, Phase::Open | Phase::Slow);
-        if !self.conns.get(key).is_some_and(closable) {
-            return Vec::new();
-        }
-        self.write_now(key);
-        let ended = self.drop_subs(key);
-        if let Some(conn) = self.conns.get_mut(key) {
-            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
-            if conn.phase != Phase::Cut {
-                conn.phase = Phase::Closing {
-                    deadline_ms: self.now_ms + self.config.close_grace_ms,
-                    hang_up: false,
-                };
-            }
-        }
-        self.stats.count_close(code);
-        ended
-    }
-
-    /// The peer has answered our close: hang up once everything queued has left.
-    pub fn hang_up(&mut self, key: ConnKey) {
-        if let Some(conn) = self.conns.get_mut(key) {
-            if let Phase::Closing { hang_up, .. } = &mut conn.phase {
-                *hang_up = true;
-                self.mark_dirty(key);
-            }
+            conn.pinged = false;
         }
     }
 
@@ -389,11 +348,19 @@ impl<S> Hub<S> {
             return;
         };
         let frames = u64::from(batch.frames);
+        let before = conn.outbox.cost();
         conn.outbox.push(Piece::Shared(Arc::clone(batch)));
+        self.ledger.own += conn.outbox.cost() - before;
         self.stats.deliveries += frames;
         self.stats.messages_out += frames;
         self.stats.outbox_bytes += batch.bytes.len();
         self.write(key);
+    }
+
+    /// Makes a batch shareable, counted as memory that waits for connections until it is gone.
+    pub fn share(&self, mut batch: Batch) -> Arc<Batch> {
+        batch.count_in(&self.ledger.batches);
+        Arc::new(batch)
     }
 
     /// Gives up a reader that came too late for what it must have; see [`Hub::take_slow`].
@@ -419,9 +386,10 @@ impl<S> Hub<S> {
 
     fn queue(&mut self, key: ConnKey, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(conn) = self.conns.get_mut(key) {
-            let before = conn.outbox.bytes();
+            let before = (conn.outbox.bytes(), conn.outbox.cost());
             conn.outbox.append(write);
-            self.stats.outbox_bytes += conn.outbox.bytes() - before;
+            self.stats.outbox_bytes += conn.outbox.bytes() - before.0;
+            self.ledger.own += conn.outbox.cost() - before.1;
             self.stats.messages_out += 1;
             self.mark_dirty(key);
         }

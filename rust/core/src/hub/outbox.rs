@@ -11,11 +11,16 @@ use super::batch::Piece;
 /// short write never has to hand a transport more than this and one frame.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// What a place in the queue costs beside the bytes it leads to.
+const PLACE_BYTES: usize = std::mem::size_of::<Piece>();
+
 /// Queued pieces, first in first out.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// Those of its own.
+    own: usize,
 }
 
 impl Outbox {
@@ -28,8 +33,15 @@ impl Outbox {
         self.bytes
     }
 
+    /// Memory that nobody else holds: bytes of its own and the queue itself. Shared bytes are
+    /// counted where they are shared.
+    pub fn cost(&self) -> usize {
+        self.own + self.pieces.len() * PLACE_BYTES
+    }
+
     pub fn push(&mut self, piece: Piece) {
         self.bytes += piece.bytes().len();
+        self.own += piece.own_bytes();
         self.pieces.push_back(piece);
     }
 
@@ -40,6 +52,7 @@ impl Outbox {
             let before = bytes.len();
             write(bytes);
             self.bytes += bytes.len() - before;
+            self.own += bytes.len() - before;
             return;
         }
         let mut bytes = Vec::with_capacity(128);
@@ -52,6 +65,7 @@ impl Outbox {
     pub fn pop(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.bytes().len();
+        self.own -= piece.own_bytes();
         if self.pieces.is_empty() && self.pieces.capacity() > 4 {
             // A reader that once lagged must not keep its queue's memory for ever.
             self.pieces = VecDeque::new();
@@ -83,7 +97,7 @@ impl Discarded {
 
     /// Empties an outbox; returns the bytes that were queued in it.
     pub fn take(&mut self, outbox: &mut Outbox) -> usize {
-        let Outbox { pieces, bytes } = std::mem::take(outbox);
+        let Outbox { pieces, bytes, .. } = std::mem::take(outbox);
         if pieces.len() > Self::AT_ONCE {
             self.0.push(pieces);
         }
@@ -129,10 +143,9 @@ mod tests {
 
     #[test]
     fn a_long_outbox_is_let_go_in_parts_and_its_bytes_are_counted_off_at_once() {
-        let batch = Arc::new(Batch {
-            bytes: vec![0; 10],
-            frames: 1,
-        });
+        let mut batch = Batch::default();
+        batch.bytes.resize(10, 0);
+        let batch = Arc::new(batch);
         let (mut outbox, mut discarded) = (Outbox::default(), Discarded::default());
         for _ in 0..1000 {
             outbox.push(Piece::Shared(batch.clone()));

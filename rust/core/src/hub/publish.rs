@@ -9,7 +9,7 @@ use super::batch::{Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
 use super::latest;
 use super::run::{Audience, Mark, Run, RUN_BYTES};
 use super::topic::{Delivery, Policy};
-use super::{Conn, Hub, Phase};
+use super::{Conn, Hub};
 
 /// One message to publish.
 pub struct Publish<'a, E> {
@@ -118,7 +118,7 @@ impl<S> Hub<S> {
             .is_some_and(|run| run.takes(key, message.exclude, intercepted));
         if !fits {
             if let Some(run) = self.log.back_mut() {
-                run.seal();
+                run.seal(&mut self.ledger);
             }
             topic.runs.push_back(self.log_start + self.log.len() as u64);
             self.log.push_back(Run {
@@ -178,7 +178,7 @@ impl<S> Hub<S> {
 
     pub(super) fn seal_log(&mut self) {
         if let Some(run) = self.log.back_mut() {
-            run.seal();
+            run.seal(&mut self.ledger);
         }
     }
 
@@ -261,32 +261,9 @@ impl<S> Hub<S> {
         self.stats.deliveries += frames;
         self.stats.messages_out += frames;
         self.stats.outbox_bytes += batch.bytes.len();
+        let before = conn.outbox.cost();
         conn.outbox.push(Piece::Shared(Arc::clone(batch)));
+        self.ledger.own += conn.outbox.cost() - before;
         true
-    }
-
-    /// Gives up a connection whose outbox has outgrown its budget.
-    pub(super) fn enforce_budget(&mut self, key: ConnKey) {
-        let budget = self.config.outbox_bytes;
-        let over = |conn: &Conn| conn.is_open() && conn.outbox.bytes() > budget;
-        if !self.conns.get(key).is_some_and(over) {
-            return;
-        }
-        self.write_now(key);
-        if self.conns.get(key).is_some_and(over) {
-            self.give_up(key);
-        }
-    }
-
-    /// It cannot have everything, so it must not believe it has: nothing more goes to this
-    /// connection but the close that the protocol above says (`take_slow`).
-    pub(super) fn give_up(&mut self, key: ConnKey) {
-        self.forget_lags(key);
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.phase = Phase::Slow;
-            self.stats.outbox_bytes -= self.discarded.take(&mut conn.outbox);
-            self.stats.slow_closed += 1;
-            self.slow.push(key);
-        }
     }
 }

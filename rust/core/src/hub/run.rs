@@ -7,6 +7,7 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use super::batch::{Batch, Codec, SubKey, TopicKey, CODECS};
+use super::budget::Ledger;
 use super::sub::Sub;
 
 /// Bytes in one run before the next message starts another: bounds what one reader is handed at once.
@@ -63,10 +64,22 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub fn seal(&mut self) {
+    pub fn seal(&mut self, ledger: &mut Ledger) {
         if let Some(open) = self.open.take() {
-            self.sealed = open.map(|batch| (batch.frames > 0).then(|| Arc::new(batch)));
+            self.sealed = open.map(|mut batch| {
+                (batch.frames > 0).then(|| {
+                    batch.count_in(&ledger.batches);
+                    Arc::new(batch)
+                })
+            });
+            ledger.queued += self.sealed_bytes();
         }
+    }
+
+    /// Bytes of its frames, once it is sealed.
+    pub fn sealed_bytes(&self) -> usize {
+        let batches = self.sealed.iter().flatten();
+        batches.map(|batch| batch.bytes.len()).sum()
     }
 
     pub fn takes(&self, topic: TopicKey, exclude: SubKey, intercepted: Option<&str>) -> bool {

@@ -34,25 +34,3 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> Sent {
         }
     }
 }
-
-/// Milliseconds since the kernel last received data on a TCP socket; None when it is not TCP.
-///
-/// Asked only of connections that look idle: a peer that is half-way through a long frame has
-/// sent bytes that no frame has told of yet.
-#[allow(clippy::cast_possible_truncation)] // the size of tcp_info fits a socklen_t
-pub fn ms_since_data(fd: RawFd) -> Option<u64> {
-    // SAFETY: tcp_info is plain integers, for which all zeroes is a valid value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut len = std::mem::size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the buffer is a live tcp_info and len is its size; the kernel writes at most len bytes.
-    let done = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            std::ptr::from_mut(&mut info).cast(),
-            std::ptr::from_mut(&mut len),
-        )
-    };
-    (done == 0).then_some(u64::from(info.tcpi_last_data_recv))
-}

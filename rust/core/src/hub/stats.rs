@@ -53,6 +53,10 @@ pub struct Stats {
     pub history_shed: u64,
     /// Connections closed because they did not read under `Delivery::Every`.
     pub slow_closed: u64,
+    /// Those of them closed because all outboxes together were over their budget.
+    pub budget_closed: u64,
+    /// Pings sent to silent connections.
+    pub pings: u64,
     /// Messages a lagging reader never got: newer ones of their key replaced them, or it is gone.
     pub conflated: u64,
     /// Messages not sent to a blocked reader under `Delivery::Drop`.

@@ -1,8 +1,7 @@
-//! What time alone brings about: silence, unanswered closes, history past its age.
+//! What time alone brings about: silence, readers that have stopped, history past its age.
 
 use super::batch::ConnKey;
-use super::send::ms_since_data;
-use super::{Action, Hub, Phase, Sink};
+use super::{Hub, Phase};
 
 /// Least time a client has for one message in pieces, whatever the idle time of its mount.
 const MESSAGE_MS: u64 = 60_000;
@@ -16,51 +15,70 @@ pub enum Overdue {
     Unfinished,
 }
 
+/// What a look at all connections has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// To be closed.
+    pub overdue: Vec<(ConnKey, Overdue)>,
+    /// Silent for so long that they are to be asked whether they are there.
+    pub to_ping: Vec<ConnKey>,
+}
+
+/// What a mount makes of silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Silence {
+    /// Milliseconds without a byte after which a client is closed; 0: never.
+    pub idle_ms: u64,
+    /// Milliseconds without a byte after which it is sent a ping, once; 0: never. A client that only
+    /// listens answers it and is not idle.
+    pub ping_ms: u64,
+}
+
+impl Silence {
+    /// How long silence may last. A ping is to be answered even where silence alone closes nobody.
+    fn limit(self) -> u64 {
+        match self.idle_ms {
+            0 => self.ping_ms * 2,
+            limit => limit,
+        }
+    }
+}
+
 impl<S> Hub<S> {
-    /// Connections silent for longer than `idle_ms` of their mount (0: for ever), for the caller to
-    /// close, and those that take longer than that, and than a minute, over a message begun. Half a
-    /// frame is a sign of life for as long again as silence is allowed. `begun_by` says since when,
-    /// at the latest, a connection has been at the message it has begun (None: at none). Cuts those whose close was not answered in time, and forgets topics of which only an
-    /// outdated history is left. One pass over all of them; call it every few seconds.
+    /// Connections silent for longer than their mount allows, for the caller to close, and those
+    /// that take longer than that, and than a minute, over a frame or a message begun; and those that
+    /// are to be sent a ping. `begun_by` says since when, at the latest, a connection has been at what
+    /// it has begun (None: at nothing). Gives up readers that have stopped, and forgets topics of which
+    /// only an outdated history is left. One pass over all of them; call it every few seconds.
     pub fn sweep(
         &mut self,
-        idle_ms: &dyn Fn(u16) -> u64,
+        silence: &dyn Fn(u16) -> Silence,
         begun_by: &mut dyn FnMut(ConnKey, u64) -> Option<u64>,
-    ) -> Vec<(ConnKey, Overdue)> {
+    ) -> Swept {
         let now = self.now_ms;
-        let mut overdue = Vec::new();
+        let (mut overdue, mut to_ping) = (Vec::new(), Vec::new());
         for (key, conn) in &mut self.conns {
-            match conn.phase {
-                Phase::Closing { deadline_ms, .. } if deadline_ms <= now => {
-                    self.actions.push_back(Action::Abort(key));
-                }
-                Phase::Closing { .. } | Phase::Slow | Phase::Cut => {}
-                Phase::Open => {
-                    let limit = idle_ms(conn.mount);
-                    if let Some(begun) = begun_by(key, now) {
-                        if now.saturating_sub(begun) >= limit.max(MESSAGE_MS) {
-                            overdue.push((key, Overdue::Unfinished));
-                            continue;
-                        }
-                    }
-                    let silent = now.saturating_sub(conn.seen_ms);
-                    if limit == 0 || silent < limit {
-                        continue;
-                    }
-                    // Half a frame is a sign of life that no frame has told of.
-                    let fd = match conn.sink {
-                        Sink::Socket(fd) => Some(fd),
-                        Sink::Transport => conn.eye,
-                    };
-                    match fd.and_then(ms_since_data) {
-                        Some(ms) if ms < limit && silent < 2 * limit => {}
-                        Some(ms) if ms < limit => overdue.push((key, Overdue::Unfinished)),
-                        _ => overdue.push((key, Overdue::Idle)),
-                    }
+            if conn.phase != Phase::Open {
+                continue;
+            }
+            let rules = silence(conn.mount);
+            let limit = rules.limit();
+            if let Some(begun) = begun_by(key, now) {
+                if now.saturating_sub(begun) >= limit.max(MESSAGE_MS) {
+                    overdue.push((key, Overdue::Unfinished));
+                    continue;
                 }
             }
+            let silent = now.saturating_sub(conn.seen_ms);
+            if limit != 0 && silent >= limit {
+                overdue.push((key, Overdue::Idle));
+            } else if rules.ping_ms != 0 && silent >= rules.ping_ms && !conn.pinged {
+                conn.pinged = true;
+                to_ping.push(key);
+            }
         }
+        self.give_up_stalled();
         self.expire_histories();
-        overdue
+        Swept { overdue, to_ping }
     }
 }

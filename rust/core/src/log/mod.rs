@@ -111,13 +111,18 @@ impl History {
     /// Says where the log stands in the driver's store, which has the offsets from `floor` on. What
     /// is here already is newer than any such word, and stays.
     pub fn open(&mut self, position: Position, floor: u64) {
+        self.go_to(position);
+        self.floor = floor.max(1);
+    }
+
+    /// Leaves out whatever stands between the newest message here and a position.
+    fn go_to(&mut self, position: Position) {
         if self.epoch != position.epoch || self.next <= position.offset {
             self.ring.clear();
             self.bytes = 0;
             self.epoch = position.epoch;
             self.next = position.offset + 1;
         }
-        self.floor = floor.max(1);
     }
 
     /// The first offset that is in the driver's store; 0 where there is none.
@@ -176,7 +181,7 @@ impl History {
             offset: position.offset - 1,
             ..position
         };
-        self.open(before, self.floor);
+        self.go_to(before);
         self.push(event, payload, binary, now_ms);
         true
     }

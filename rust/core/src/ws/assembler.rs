@@ -25,13 +25,15 @@ pub struct Violation {
 }
 
 impl Violation {
-    const RSV: Self = Self::new(1002, "reserved bits set");
-    const CONTROL: Self = Self::new(1002, "control frame fragmented or over 125 bytes");
+    pub(super) const RSV: Self = Self::new(1002, "reserved bits set");
+    pub(super) const OPCODE: Self = Self::new(1002, "unknown opcode");
+    pub(super) const UNMASKED: Self = Self::new(1002, "frame without a mask");
+    pub(super) const LENGTH: Self = Self::new(1002, "length not in its shortest form");
+    pub(super) const CONTROL: Self = Self::new(1002, "control frame fragmented or over 125 bytes");
     const STRAY: Self = Self::new(1002, "continuation without a message");
     const INTERRUPTED: Self = Self::new(1002, "new message inside a fragmented one");
     const NOT_UTF8: Self = Self::new(1007, "text is not UTF-8");
-    const EMPTY: Self = Self::new(1008, "empty fragment");
-    const TOO_BIG: Self = Self::new(1009, "message too big");
+    pub(super) const TOO_BIG: Self = Self::new(1009, "message too big");
 
     const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason }
@@ -61,6 +63,36 @@ struct Partial {
     /// When somebody first looked at it.
     seen_ms: Option<u64>,
     bytes: Vec<u8>,
+    /// So many of the bytes of a text are known to be whole characters.
+    checked: usize,
+}
+
+impl Partial {
+    /// Keeps a piece. Text is judged as it comes: a bad byte ends the connection when it is there,
+    /// and not when its message is whole.
+    fn add(&mut self, payload: &[u8]) -> Result<(), Violation> {
+        self.bytes.extend_from_slice(payload);
+        if self.op != Opcode::Text {
+            return Ok(());
+        }
+        match std::str::from_utf8(&self.bytes[self.checked..]) {
+            Ok(text) => self.checked += text.len(),
+            // The beginning of a character, whose rest may come.
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(Violation::NOT_UTF8),
+        }
+        Ok(())
+    }
+
+    fn complete(self) -> Result<Option<Message<'static>>, Violation> {
+        if self.op == Opcode::Text && self.checked != self.bytes.len() {
+            return Err(Violation::NOT_UTF8);
+        }
+        Ok(Some(Message {
+            op: self.op,
+            payload: Cow::Owned(self.bytes),
+        }))
+    }
 }
 
 impl Assembler {
@@ -87,9 +119,8 @@ impl Assembler {
     ///
     /// # Errors
     /// [`Violation`] with 1002 for reserved bits, a malformed control frame, a continuation of
-    /// nothing or a message begun inside another; 1007 for text that is not UTF-8; 1008 for an
-    /// empty fragment that continues a message without ending it, which makes no progress and may
-    /// be repeated for ever; 1009 past `max`. The message begun is dropped; close the connection.
+    /// nothing or a message begun inside another; 1007 for text that is not UTF-8, at its first bad
+    /// byte; 1009 past `max`. The message begun is dropped; close the connection.
     pub fn push<'a>(
         &mut self,
         op: Opcode,
@@ -127,15 +158,12 @@ impl Assembler {
             }
             (Opcode::Continuation, None) => Err(Violation::STRAY),
             (Opcode::Continuation, Some(mut partial)) => {
-                if payload.is_empty() && !fin {
-                    return Err(Violation::EMPTY);
-                }
                 if payload.len() > max.saturating_sub(partial.bytes.len()) {
                     return Err(Violation::TOO_BIG);
                 }
-                partial.bytes.extend_from_slice(payload);
+                partial.add(payload)?;
                 if fin {
-                    return complete(partial.op, Cow::Owned(partial.bytes));
+                    return partial.complete();
                 }
                 self.partial = Some(partial);
                 Ok(None)
@@ -146,24 +174,27 @@ impl Assembler {
                     return Err(Violation::TOO_BIG);
                 }
                 if fin {
-                    return complete(op, Cow::Borrowed(payload));
+                    return whole(op, payload);
                 }
-                let bytes = payload.to_vec();
-                self.partial = Some(Box::new(Partial {
+                let mut partial = Partial {
                     op,
                     seen_ms: None,
-                    bytes,
-                }));
+                    bytes: Vec::new(),
+                    checked: 0,
+                };
+                partial.add(payload)?;
+                self.partial = Some(Box::new(partial));
                 Ok(None)
             }
         }
     }
 }
 
-fn complete(op: Opcode, payload: Cow<'_, [u8]>) -> Result<Option<Message<'_>>, Violation> {
-    if op == Opcode::Text && std::str::from_utf8(&payload).is_err() {
+fn whole(op: Opcode, payload: &[u8]) -> Result<Option<Message<'_>>, Violation> {
+    if op == Opcode::Text && std::str::from_utf8(payload).is_err() {
         return Err(Violation::NOT_UTF8);
     }
+    let payload = Cow::Borrowed(payload);
     Ok(Some(Message { op, payload }))
 }
 
@@ -211,12 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_begin_and_end_with_empty_fragments() {
+    fn a_message_may_have_empty_fragments_anywhere() {
         let mut assembler = Assembler::new();
-        assert_eq!(
-            assembler.push(Opcode::Binary, false, false, b"", MAX),
-            Ok(None)
-        );
+        for op in [Opcode::Binary, Opcode::Continuation, Opcode::Continuation] {
+            assert_eq!(assembler.push(op, false, false, b"", MAX), Ok(None));
+        }
         let whole = assembler
             .push(Opcode::Continuation, true, false, b"", MAX)
             .unwrap()
@@ -255,12 +285,13 @@ mod tests {
                 ],
                 1007,
             ),
+            (&[(Opcode::Text, false, false, b"caf\xc3\x28")], 1007),
             (
                 &[
-                    (Opcode::Binary, false, false, b"x"),
-                    (Opcode::Continuation, false, false, b""),
+                    (Opcode::Text, false, false, b"\xed"),
+                    (Opcode::Continuation, false, false, b"\xa0"),
                 ],
-                1008,
+                1007,
             ),
             (&[(Opcode::Binary, true, false, b"123456789")], 1009),
             (&[(Opcode::Binary, false, false, b"123456789")], 1009),

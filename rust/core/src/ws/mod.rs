@@ -1,13 +1,14 @@
 //! WebSocket framing, the server's half: headers out, fragments together, close codes.
 //!
-//! Parsing headers and unmasking is the transport's work; it hands over opcode, flags and payload.
-//! What is left is the part RFC 6455 leaves to judgement: what to refuse and with which code. The
-//! codes follow Bandit, the server under Phoenix, so that a client's reconnect policy
-//! meets the numbers it knows.
+//! In: [`FrameReader`] finds frames in bytes, [`Assembler`] makes messages of frames. What RFC 6455
+//! leaves to judgement, what to refuse and with which code, follows Bandit, the server under
+//! Phoenix, so that a client's reconnect policy meets the numbers it knows.
 
 mod assembler;
+mod reader;
 
 pub use assembler::{Assembler, Message, Violation};
+pub use reader::{FrameReader, Piece, Skimmed};
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,23 +155,29 @@ pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
 }
 
 /// The code to answer a client's close with: 1000 to one it may send, 1002 to one it may not.
+///
+/// May: those of RFC 6455 section 7.4.1 that are not reserved, 1012 to 1014 of IANA's registry of
+/// close codes, and the ranges for libraries (3000) and applications (4000).
 pub fn close_reply_code(received: Option<u16>) -> u16 {
     match received {
-        None | Some(1000..=1003 | 1007..=1011 | 3000..) => 1000,
+        None | Some(1000..=1003 | 1007..=1014 | 3000..=4999) => 1000,
         Some(_) => 1002,
     }
 }
 
 /// The code to answer a client's close frame with, from its payload as it came.
 ///
-/// One byte is half a code, and a reason must be text: 1002 for both.
+/// One byte is half a code: 1002. A reason that is no text is 1007, under a code that may be sent.
 pub fn close_reply(payload: &[u8]) -> u16 {
     match payload {
         [] => close_reply_code(None),
-        [high, low, reason @ ..] if std::str::from_utf8(reason).is_ok() => {
-            close_reply_code(Some(u16::from_be_bytes([*high, *low])))
+        [_] => 1002,
+        [high, low, reason @ ..] => {
+            match close_reply_code(Some(u16::from_be_bytes([*high, *low]))) {
+                1000 if std::str::from_utf8(reason).is_err() => 1007,
+                code => code,
+            }
         }
-        _ => 1002,
     }
 }
 
@@ -248,16 +255,19 @@ mod tests {
     #[test]
     fn a_close_is_answered_with_1000_unless_its_code_may_not_be_sent() {
         assert_eq!(close_reply_code(None), 1000);
-        for code in [1000, 1001, 1003, 1007, 1011, 3000, 4999, 5000, 65_535] {
+        for code in [1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4999] {
             assert_eq!(close_reply_code(Some(code)), 1000, "{code}");
         }
-        for code in [0, 999, 1004, 1005, 1006, 1012, 1015, 2000, 2999] {
+        for code in [
+            0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535,
+        ] {
             assert_eq!(close_reply_code(Some(code)), 1002, "{code}");
         }
         assert_eq!(close_reply(b""), 1000);
         assert_eq!(close_reply(b"\x03\xe8bye"), 1000);
         assert_eq!(close_reply(b"\x03"), 1002);
-        assert_eq!(close_reply(b"\x03\xe8\xff"), 1002);
+        assert_eq!(close_reply(b"\x03\xe8\xff"), 1007);
+        assert_eq!(close_reply(b"\x03\xe7\xff"), 1002);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the histories of all topics may cost, and who gives when they cost more.
 
-use moda_core::hub::{Config, Delivery, Policy, TOPIC_BYTES};
+use moda_core::hub::{Config, Delivery, Policy, Silence, TOPIC_BYTES};
 use moda_core::log::{History, Limits as HistoryLimits, Position, Recovery, MESSAGE_BYTES};
 
 use crate::world::{message, World, WHOLE};
@@ -147,6 +147,6 @@ fn what_age_ends_is_no_longer_counted_nor_given_to_who_asks_before_the_next_swee
     world.hub.set_now(1601);
     assert!(world.hub.history("a").is_none(), "nobody is on it");
     assert!(world.hub.stats.history_bytes < all);
-    world.hub.sweep(&|_| 0, &mut |_, _| None);
+    world.sweep(Silence::default());
     assert_eq!((world.hub.stats.history_bytes, world.hub.topics()), (0, 0));
 }

@@ -1,12 +1,6 @@
 //! How connections, topics and histories come into being and end, and that nothing is left of them.
 
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-
-use moda_core::hub::{
-    ms_since_data, Action, ConnKey, Delivery, Hub, Overdue, Policy, Sink, SubKey,
-};
+use moda_core::hub::{Action, ConnKey, Delivery, Hub, Overdue, Policy, Silence, Sink, SubKey};
 use moda_core::log::{History, Limits as HistoryLimits, Position, Recovery};
 
 use crate::frames::Frame;
@@ -138,10 +132,11 @@ fn connections_are_found_by_their_socket_id_until_they_are_gone() {
 
 fn overdue_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<(ConnKey, Overdue)> {
     hub.set_now(now_ms);
-    hub.sweep(
-        &|mount| [60_000, 1_000, 0][usize::from(mount)],
-        &mut |_, _| None,
-    )
+    let silence = |mount| Silence {
+        idle_ms: [60_000, 1_000, 0][usize::from(mount)],
+        ping_ms: 0,
+    };
+    hub.sweep(&silence, &mut |_, _| None).overdue
 }
 
 fn idle_after(hub: &mut Hub<u32>, now_ms: u64) -> Vec<ConnKey> {
@@ -174,33 +169,34 @@ fn silence_is_measured_by_each_mounts_own_limit_and_ends_with_any_frame() {
 }
 
 #[test]
-fn half_a_frame_is_a_sign_of_life_for_as_long_again_as_silence_is_allowed() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    let fd = server.as_raw_fd();
-    let mut hub: Hub<u32> = Hub::new(WHOLE, 1);
-    let plain = hub.open(NEW, 0, Sink::Socket(fd), None);
-    let secure = hub.open(NEW, 0, Sink::Transport, None);
-    hub.look_at(secure, fd);
-    client.write_all(&[0x81]).unwrap();
-    // By the hub's clock minutes pass without a frame, by the kernel's hardly a moment without a byte.
-    assert!(idle_after(&mut hub, 60_000).is_empty());
-    assert!(idle_after(&mut hub, 119_999).is_empty());
-    assert_eq!(
-        overdue_after(&mut hub, 120_000),
-        [plain, secure].map(|conn| (conn, Overdue::Unfinished))
-    );
-    hub.touch(plain);
-    hub.touch(secure);
-    assert!(idle_after(&mut hub, 239_000).is_empty());
-    // What the kernel calls silence is silence.
-    while ms_since_data(fd).unwrap() < 20 {
-        std::thread::yield_now();
-    }
-    hub.set_now(239_000);
-    let idle = hub.sweep(&|_| 10, &mut |_, _| None);
-    assert_eq!(idle, [plain, secure].map(|conn| (conn, Overdue::Idle)));
+fn a_silent_client_is_pinged_once_and_closed_only_if_it_does_not_answer() {
+    let mut world = World::new(WHOLE);
+    let conn = world.connect();
+    let silence = |idle_ms| {
+        move |_| Silence {
+            idle_ms,
+            ping_ms: 20_000,
+        }
+    };
+    let check = |world: &mut World, now, idle_ms| {
+        world.hub.set_now(now);
+        let swept = world.hub.sweep(&silence(idle_ms), &mut |_, _| None);
+        (swept.to_ping, swept.overdue)
+    };
+    let ping = || vec![conn];
+    let idle = || vec![(conn, Overdue::Idle)];
+    assert_eq!(check(&mut world, 19_999, 60_000), (vec![], vec![]));
+    assert_eq!(check(&mut world, 20_000, 60_000), (ping(), vec![]));
+    assert_eq!(check(&mut world, 45_000, 60_000), (vec![], vec![]), "once");
+    world.hub.touch(conn);
+    assert_eq!(check(&mut world, 64_999, 60_000), (vec![], vec![]));
+    assert_eq!(check(&mut world, 65_000, 60_000), (ping(), vec![]));
+    assert_eq!(check(&mut world, 105_000, 60_000), (vec![], idle()));
+    // Where silence closes nobody an unanswered ping does.
+    world.hub.touch(conn);
+    assert_eq!(check(&mut world, 125_000, 0), (ping(), vec![]));
+    assert_eq!(check(&mut world, 144_999, 0), (vec![], vec![]));
+    assert_eq!(check(&mut world, 145_000, 0), (vec![], idle()));
 }
 
 #[test]
@@ -211,7 +207,11 @@ fn a_message_in_pieces_has_a_minute_whatever_comes_in_between() {
     let mut sweep = |now: u64, begun: Option<u64>| {
         hub.set_now(now);
         hub.touch(conn);
-        hub.sweep(&|_| 1_000, &mut |_, _| begun)
+        let silence = |_| Silence {
+            idle_ms: 1_000,
+            ping_ms: 0,
+        };
+        hub.sweep(&silence, &mut |_, _| begun).overdue
     };
     begun.replace(100);
     for now in (100..60_100).step_by(500) {
@@ -234,15 +234,17 @@ fn a_close_that_is_not_answered_in_time_is_cut() {
     world.hub.set_now(1_000);
     world.hub.close(conn, 1001, false, closing(1001, "bye"));
     world.turn();
-    let sweep = |world: &mut World, now| {
+    assert_eq!(world.hub.next_deadline(), Some(6_000));
+    let cut = |world: &mut World, now| {
         world.hub.set_now(now);
-        assert!(world.hub.sweep(&|_| 1, &mut |_, _| None).is_empty());
+        world.hub.cut_overdue();
         world.carry_out();
     };
-    sweep(&mut world, 5_999);
+    cut(&mut world, 5_999);
     assert!(world.actions.is_empty());
-    sweep(&mut world, 6_000);
+    cut(&mut world, 6_000);
     assert_eq!(world.actions, [Action::Abort(conn)]);
+    assert_eq!(world.hub.next_deadline(), None);
     assert_eq!(world.frames(conn), [Frame::Close(1001, "bye".to_owned())]);
 }
 
@@ -255,11 +257,45 @@ fn a_close_that_a_reader_does_not_take_is_cut_too() {
     world.turn();
     assert!(world.actions.is_empty());
     world.hub.set_now(SLICED.close_grace_ms);
-    world.hub.sweep(&|_| 0, &mut |_, _| None);
+    world.hub.cut_overdue();
     world.carry_out();
     assert_eq!(world.actions, [Action::Abort(conn)]);
     world.remove(conn);
     assert_eq!(world.hub.stats.outbox_bytes, 0);
+}
+
+#[test]
+fn each_close_has_its_own_deadline_and_those_that_ended_before_it_have_none() {
+    let mut world = World::new(SLICED);
+    let conns: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    for (conn, now) in conns.iter().zip([100, 200, 300, 400]) {
+        world.hub.set_now(now);
+        world.hub.close(*conn, 1001, false, closing(1001, "bye"));
+    }
+    world.turn();
+    world.remove(conns[0]);
+    world.remove(conns[2]);
+    assert_eq!(world.hub.next_deadline(), Some(5_200));
+    world.hub.set_now(5_399);
+    world.hub.cut_overdue();
+    world.carry_out();
+    assert_eq!(world.actions, [Action::Abort(conns[1])]);
+    assert_eq!(world.hub.next_deadline(), Some(5_400));
+}
+
+#[test]
+fn of_one_that_floods_after_our_close_no_more_is_read_than_may_be_under_way() {
+    let mut world = World::new(SLICED);
+    let flood = world.connect();
+    world.hub.close(flood, 1008, false, closing(1008, "enough"));
+    world.turn();
+    let mut read = 0;
+    while world.hub.is_read(flood) {
+        world.hub.discard_input(flood, 65_536);
+        read += 65_536;
+    }
+    assert!(read <= 8 << 20, "{read}");
+    assert!(!world.hub.is_read(ConnKey::default()));
 }
 
 // -- history
@@ -324,11 +360,11 @@ fn a_history_past_its_age_is_forgotten_with_its_topic() {
     }
     assert_eq!(world.hub.topics(), 100);
     world.hub.set_now(1000);
-    world.hub.sweep(&|_| 0, &mut |_, _| None);
+    world.sweep(Silence::default());
     assert_eq!(world.hub.topics(), 100);
     world.subscriber("room:7");
     world.hub.set_now(1001);
-    world.hub.sweep(&|_| 0, &mut |_, _| None);
+    world.sweep(Silence::default());
     assert_eq!(world.hub.topics(), 1, "somebody is still on one");
     assert!(history(&world, "room:7").is_empty());
 }
@@ -341,7 +377,7 @@ fn an_offset_of_a_forgotten_life_is_never_taken_for_one_of_the_next() {
     }
     keep(&mut world, "b", "b");
     world.hub.set_now(5_000);
-    world.hub.sweep(&|_| 0, &mut |_, _| None);
+    world.sweep(Silence::default());
     assert_eq!(world.hub.topics(), 0);
     for n in 0..2 {
         keep(&mut world, "a", &format!("new {n}"));

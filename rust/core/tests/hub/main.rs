@@ -4,6 +4,7 @@
 #[path = "../support/frames.rs"]
 mod frames;
 
+mod budget;
 mod keeping;
 mod latest;
 mod life;

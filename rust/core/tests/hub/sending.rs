@@ -1,11 +1,9 @@
 //! The way to the sockets: short writes, full buffers, peers that go, descriptors that come back.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
-use moda_core::hub::{ms_since_data, send, Action, Sent};
+use moda_core::hub::{send, Action, Sent};
 
 use crate::frames::{text, Frame};
 use crate::world::{closing, read_all, socket_pair, World, SLICED, WHOLE};
@@ -51,28 +49,6 @@ fn send_to_what_is_no_socket_is_a_closed_peer() {
     let file = std::fs::File::open("/dev/null").unwrap();
     assert_eq!(send(file.as_raw_fd(), b"hello"), Sent::Closed);
     assert_eq!(send(-1, b"hello"), Sent::Closed);
-}
-
-fn tcp_pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (server, _) = listener.accept().unwrap();
-    (server, client)
-}
-
-#[test]
-fn the_kernel_is_asked_for_the_silence_of_tcp_alone() {
-    let (mut server, mut client) = tcp_pair();
-    let fd = server.as_raw_fd();
-    while ms_since_data(fd).unwrap() < 20 {
-        std::thread::yield_now();
-    }
-    client.write_all(b"x").unwrap();
-    server.read_exact(&mut [0]).unwrap();
-    assert!(ms_since_data(fd).is_some_and(|ms| ms < 60_000));
-    let (unix, _other) = socket_pair();
-    assert_eq!(ms_since_data(unix.as_raw_fd()), None);
-    assert_eq!(ms_since_data(-1), None);
 }
 
 // -- the hub on sockets

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moda_core::hub::{
-    Action, Codec, Config, Conn, ConnKey, Encode, Hub, Intercepts, Policy, Publish, Sink, SubKey,
+    Action, Codec, Config, Conn, ConnKey, Encode, Hub, Intercepts, Policy, Publish, Silence, Sink,
+    SubKey,
 };
 use moda_core::log::Position;
 use moda_core::ws::{self, Opcode};
@@ -24,6 +25,9 @@ use crate::frames::{self, Frame};
 /// Every call of `flush` serves sixteen sockets and returns: slicing without waiting for a clock.
 pub const SLICED: Config = Config {
     outbox_bytes: 1 << 20,
+    outbox_burst: 0,
+    stall_ms: 10_000,
+    outboxes_bytes: 1 << 40,
     log_bytes: 64 << 20,
     history_bytes: 256 << 20,
     slice: Duration::ZERO,
@@ -315,6 +319,12 @@ impl World {
             at: None,
         });
         published.interceptors
+    }
+
+    /// A look at all connections that finds nobody; every mount makes this of silence.
+    pub fn sweep(&mut self, silence: Silence) {
+        let swept = self.hub.sweep(&|_| silence, &mut |_, _| None);
+        assert!(swept.overdue.is_empty() && swept.to_ping.is_empty());
     }
 
     /// A frame for one connection, behind all broadcasts.

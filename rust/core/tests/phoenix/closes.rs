@@ -1,6 +1,7 @@
 //! The end of a connection: who says which code, and what it takes along.
 
-use moda_core::gateway::{Body, Unsent};
+use moda_core::dialect::websocket;
+use moda_core::gateway::{Body, Unsent, Verdict};
 use moda_core::hub::Action;
 use moda_core::ws::Opcode;
 
@@ -91,6 +92,42 @@ fn a_message_in_pieces_may_take_a_minute_whatever_comes_in_between(talk: &mut Ta
     assert_eq!(talk.frames(0), [close(1008, "message unfinished")]);
 }
 
+fn after_our_close_only_the_clients_answer_is_looked_for(talk: &mut Talk) {
+    let conn = talk.conn(0);
+    talk.gateway.close(conn, 1008, "enough", "closed", false);
+    talk.turn();
+    let mut came = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        let mut input = &mut bytes[..];
+        let verdict = websocket::read(&mut talk.gateway, conn, &mut input);
+        assert!(matches!(verdict, Verdict::Done));
+        websocket::wants(&mut talk.gateway, conn)
+    };
+    let mut frame = vec![0x82, 0xfe, 0x10, 0x00, 1, 2, 3, 4];
+    frame.resize(100, 7);
+    assert_eq!(came(&frame), Some(4096 - 92));
+    assert_eq!(came(&vec![9; 4096 - 92]), Some(0));
+    came(&[0x88, 0x82, 1, 2, 3]);
+    came(&[4, 5, 6]);
+    talk.turn();
+    assert_eq!(talk.actions, [Action::Close(conn)]);
+}
+
+fn half_a_frame_is_a_sign_of_life_until_it_takes_too_long(talk: &mut Talk) {
+    let conn = talk.conn(0);
+    for now in (0..60_000).step_by(10_000) {
+        talk.gateway.hub.set_now(now);
+        let mut byte = if now == 0 { vec![0x81, 0xff] } else { vec![0] };
+        let mut input = &mut byte[..];
+        let _ = websocket::read(&mut talk.gateway, conn, &mut input);
+        talk.gateway.sweep();
+        assert!(talk.frames(0).is_empty(), "{now} ms");
+    }
+    talk.gateway.hub.set_now(60_000);
+    talk.gateway.sweep();
+    assert_eq!(talk.frames(0), [close(1008, "message unfinished")]);
+}
+
 fn a_ping_is_answered_with_its_own_payload(talk: &mut Talk) {
     for payload in [&b""[..], b"hello", &[0xff; 125]] {
         assert_eq!(talk.sends(0, Opcode::Ping, payload), Asked::Nothing);
@@ -105,6 +142,8 @@ in_every_dialect! {
     a_lost_connection_ends_its_channels,
     a_close_of_ours_says_nothing_on_the_channels_and_ends_them,
     silence_for_the_mounts_time_is_1002,
+    after_our_close_only_the_clients_answer_is_looked_for,
+    half_a_frame_is_a_sign_of_life_until_it_takes_too_long,
     a_message_in_pieces_may_take_a_minute_whatever_comes_in_between,
     a_ping_is_answered_with_its_own_payload,
 }
@@ -120,16 +159,19 @@ fn the_answer_to_a_close_is_1000_or_1002_by_the_clients_code() {
         (b"\x03\xf3", 1000),
         (b"\x0b\xb8", 1000),
         (b"\x13\x87", 1000),
-        (b"\x13\x88", 1000),
+        (b"\x03\xf4", 1000),
+        (b"\x03\xf5", 1000),
+        (b"\x03\xf6", 1000),
+        (b"\x13\x88", 1002),
+        (b"\xff\xff", 1002),
         (b"\x03\xe7", 1002),
         (b"\x03\xec", 1002),
         (b"\x03\xed", 1002),
         (b"\x03\xee", 1002),
-        (b"\x03\xf4", 1002),
         (b"\x03\xf7", 1002),
         (b"\x0b\xb7", 1002),
         (b"\x03", 1002),
-        (b"\x03\xe8\xff", 1002),
+        (b"\x03\xe8\xff", 1007),
     ] {
         let mut talk = Talk::new(Speech::V2Text);
         talk.sends(0, Opcode::Close, payload);
@@ -198,11 +240,18 @@ fn a_fragmented_or_long_control_frame_is_1002() {
 }
 
 #[test]
-fn an_empty_fragment_without_end_is_1008() {
+fn text_is_refused_at_its_first_bad_byte() {
+    let reason = "text is not UTF-8";
+    violates(&[(1, false, false, b"[\"\xc3\x28")], 1007, reason);
     violates(
-        &[(2, false, false, b"x"), (0, false, false, b"")],
-        1008,
-        "empty fragment",
+        &[(1, false, false, b"\xf4"), (0, false, false, b"\x90")],
+        1007,
+        reason,
+    );
+    violates(
+        &[(1, false, false, b"\xe2\x98"), (0, true, false, b"")],
+        1007,
+        reason,
     );
 }
 

@@ -11,6 +11,7 @@ pub enum Frame {
     Text(String),
     Binary(Vec<u8>),
     Close(u16, String),
+    Ping(Vec<u8>),
     Pong(Vec<u8>),
 }
 
@@ -20,6 +21,7 @@ impl fmt::Debug for Frame {
             Self::Text(text) => f.write_str(text),
             Self::Binary(bytes) => write!(f, "binary {bytes:02x?}"),
             Self::Close(code, reason) => write!(f, "close {code} {reason:?}"),
+            Self::Ping(bytes) => write!(f, "ping {bytes:?}"),
             Self::Pong(bytes) => write!(f, "pong {bytes:?}"),
         }
     }
@@ -69,6 +71,7 @@ fn first(bytes: &[u8]) -> Option<(Frame, usize)> {
             u16::try_from(be(&payload[..2])).expect("two bytes"),
             String::from_utf8(payload[2..].to_vec()).expect("a reason is UTF-8"),
         ),
+        9 => Frame::Ping(payload.to_vec()),
         10 => Frame::Pong(payload.to_vec()),
         other => panic!("opcode {other:#x} in the middle of a stream"),
     };

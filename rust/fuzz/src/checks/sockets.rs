@@ -75,15 +75,17 @@ fn violation(
     if continues != begun.is_some() {
         return Some(1002);
     }
-    if continues && payload.is_empty() && !fin {
-        return Some(1008);
-    }
     let whole = [&pieces.concat(), payload].concat();
     if whole.len() > MAX {
         return Some(1009);
     }
     let is_text = begun.unwrap_or(op) == Opcode::Text;
-    (fin && is_text && std::str::from_utf8(&whole).is_err()).then_some(1007)
+    let bad = match std::str::from_utf8(&whole) {
+        Ok(_) => false,
+        // The rest of a character may come, unless this was all.
+        Err(error) => fin || error.error_len().is_some(),
+    };
+    (is_text && bad).then_some(1007)
 }
 
 fn answer(message: &Message<'_>) {
@@ -91,7 +93,7 @@ fn answer(message: &Message<'_>) {
         return;
     }
     let code = close_reply(&message.payload);
-    assert!([1000, 1002].contains(&code), "{code}");
+    assert!([1000, 1002, 1007].contains(&code), "{code}");
     let reason = String::from_utf8_lossy(&message.payload);
     let payload = close_payload(code, &reason);
     assert!(payload.len() <= MAX_CONTROL);

@@ -144,6 +144,10 @@ impl<H> Dialect<H> for Json {
         });
     }
 
+    fn ping(&self, out: &mut Vec<u8>) {
+        websocket::ping(out);
+    }
+
     fn close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool {
         websocket::close(code, reason, out)
     }

@@ -116,6 +116,10 @@ impl<H> Dialect<H> for Phoenix {
         });
     }
 
+    fn ping(&self, out: &mut Vec<u8>) {
+        websocket::ping(out);
+    }
+
     fn close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool {
         websocket::close(code, reason, out)
     }
