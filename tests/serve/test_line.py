@@ -132,3 +132,24 @@ async def test_buffers_go_out_in_order_through_the_line(house, connect):
     line.set_write_buffer_limits(high=10)
     assert line.transport.get_write_buffer_limits()[1] == 10
     await until(lambda: line.get_write_buffer_size() == 0)
+
+
+async def test_a_client_in_a_hurry_is_not_read_for_a_moment(house, connect, monkeypatch):
+    monkeypatch.setattr(line_module, "HOLD", (0.05, 0.05))
+    _, _, line = await opened(house, connect)
+    line.hold()
+    line.hold()
+    assert not line.transport.is_reading()
+    line.resume_reading()  # whoever gives the loop a turn between two reads
+    assert not line.transport.is_reading()
+    await until(lambda: line.transport.is_reading())
+
+
+async def test_a_client_that_goes_while_it_is_not_read_is_let_go(house, connect, monkeypatch):
+    monkeypatch.setattr(line_module, "HOLD", (0.05, 0.05))
+    home, client, line = await opened(house, connect)
+    line.hold()
+    client.writer.close()
+    await home.hall.gone.wait()
+    line.hold()
+    assert home.hall.open == []

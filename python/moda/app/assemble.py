@@ -68,6 +68,10 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     gateway.configure(
         limits=Hub(
             outbox_bytes=settings.outbox_bytes,
+            inbox_bytes=settings.inbox_bytes,
+            inbox_total=settings.inbox_total,
+            join_seconds=settings.join_timeout,
+            handler_seconds=settings.handler_timeout,
             log_bytes=settings.burst_bytes,
             history_bytes=settings.history_bytes,
         ),

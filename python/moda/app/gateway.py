@@ -380,7 +380,7 @@ class Gateway:
         self._thread = threading.get_ident()
         self._started = time.monotonic()
         dispatch = Dispatch(self.hub, self._routes)
-        self.hub.start(dispatch.join, _complain)
+        self.hub.start(dispatch.join, _complain, dispatch.start_joins)
         self.supervisor.start()
 
     async def stop(self) -> None:

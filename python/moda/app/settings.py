@@ -70,6 +70,10 @@ class Settings:
     idle_timeout: float
     max_channels: int
     outbox_bytes: int
+    inbox_bytes: int
+    inbox_total: int
+    join_timeout: float
+    handler_timeout: float
     burst_bytes: int
     history_bytes: int
     asyncapi: Path | None

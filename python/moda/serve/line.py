@@ -17,6 +17,7 @@ What the log is told is reduced to a counted reason: texts of picows can quote w
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ __all__ = ["GONE", "LINGER", "Line", "part"]
 
 LINGER = 5.0
 """Seconds a closing connection may take to read its last frame and hang up."""
+
+HOLD = (1.0, 3.0)
+"""Seconds, drawn for each, that a client in a hurry is not read. Many at once must not come back
+together: what each has sent meanwhile is handled in one go."""
 
 _log = structlog.get_logger("moda.door")
 
@@ -103,7 +108,7 @@ class Line:
     ``address`` is left when the connection has ended.
     """
 
-    __slots__ = ("_address", "_failed", "_listener", "_on_error", "transport")
+    __slots__ = ("_address", "_failed", "_held", "_listener", "_on_error", "transport")
 
     def __init__(
         self,
@@ -117,6 +122,7 @@ class Line:
         self._listener = listener
         self._address = address
         self._failed = False
+        self._held = False
 
     def lost(self) -> None:
         """The connection is gone: nothing may be left that refers in a circle."""
@@ -154,8 +160,22 @@ class Line:
         self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._failed:
+        if not (self._failed or self._held):
             self.transport.resume_reading()
+
+    def hold(self) -> None:
+        """Reads no further for a moment, so that TCP slows down a client that asks for too much."""
+        if self._held or self._failed or self.transport.is_closing():
+            return
+        self._held = True
+        self.transport.pause_reading()
+        seconds = random.uniform(*HOLD)  # noqa: S311  # spread, not secrecy
+        asyncio.get_running_loop().call_later(seconds, self._let_go)
+
+    def _let_go(self) -> None:
+        self._held = False
+        if not self.transport.is_closing():
+            self.resume_reading()
 
     def abort(self) -> None:
         self.transport.abort()

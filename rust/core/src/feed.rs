@@ -95,7 +95,6 @@ impl From<DecodeError> for FeedError {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::NotUtf8 => Self::NotUtf8,
-            DecodeError::TooDeep => Self::TooDeep,
             _ => Self::NotJson,
         }
     }
@@ -109,7 +108,10 @@ impl From<DecodeError> for FeedError {
 /// # Errors
 /// [`FeedError`], the first that applies: `TooDeep`, `NotUtf8`, `NotJson`, `NotAnEvent`.
 pub fn unwrap_combined(frame: &[u8]) -> Result<Combined<'_>, FeedError> {
-    let text = json::bounded_text(frame)?;
+    if json::nests_too_deep(frame) {
+        return Err(FeedError::TooDeep);
+    }
+    let text = json::text(frame)?;
     if json::first_byte(text) != Some(b'{') {
         return Err(match json::refusal(text, DecodeError::NotAnObject) {
             DecodeError::NotAnObject => FeedError::NotAnEvent,

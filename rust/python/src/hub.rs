@@ -9,7 +9,7 @@ use moda_core::hub::{
     Codec, Config, Conn, ConnKey, Delivery, History, HistoryLimits, Hub as Engine, Kept, Policy,
     Recovery, Sink, SubKey, Topic,
 };
-use moda_core::session::{Body, Kind, Route, Sessions, Unsent};
+use moda_core::session::{Body, InwardLimits, Kind, Route, Sessions, Unsent};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -29,6 +29,8 @@ pub struct Driver {
     pub call_soon: Py<PyAny>,
     pub flush: Py<PyAny>,
     pub joins: Py<PyAny>,
+    /// What is called when joins wait: it calls `start_joins` until that says there are no more.
+    pub pace: Py<PyAny>,
     pub complaints: Py<PyAny>,
 }
 
@@ -40,6 +42,7 @@ pub struct Hub {
     pub(crate) peers: SecondaryMap<ConnKey, Peer>,
     pub(crate) driver: Option<Driver>,
     pub(crate) scheduled: bool,
+    pub(crate) joins_scheduled: bool,
     started: Instant,
 }
 
@@ -95,7 +98,8 @@ impl Hub {
 #[pymethods]
 impl Hub {
     #[new]
-    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
+    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000, inbox_messages=1000, inbox_bytes=8 << 20, inbox_total=256 << 20))]
+    #[allow(clippy::too_many_arguments)] // by keyword: each is one limit of the hub
     fn new(
         epoch: u64,
         outbox_bytes: usize,
@@ -103,6 +107,9 @@ impl Hub {
         history_bytes: usize,
         slice_us: u64,
         close_grace_ms: u64,
+        inbox_messages: u32,
+        inbox_bytes: usize,
+        inbox_total: usize,
     ) -> Self {
         let config = Config {
             outbox_bytes,
@@ -111,31 +118,43 @@ impl Hub {
             slice: std::time::Duration::from_micros(slice_us),
             close_grace_ms,
         };
+        let mut sessions = Sessions::new(Engine::new(config, epoch));
+        sessions.inward.limits = InwardLimits {
+            messages: inbox_messages,
+            connection: inbox_bytes,
+            process: inbox_total,
+        };
         Self {
-            sessions: Sessions::new(Engine::new(config, epoch)),
+            sessions,
             paths: Vec::new(),
             peers: SecondaryMap::new(),
             driver: None,
             scheduled: false,
+            joins_scheduled: false,
             started: Instant::now(),
         }
     }
 
+    #[pyo3(signature = (call_soon, joins, complaints, pace=None))]
     fn attach(
         slf: &Bound<'_, Self>,
         call_soon: Py<PyAny>,
         joins: Py<PyAny>,
         complaints: Py<PyAny>,
+        pace: Option<Py<PyAny>>,
     ) -> PyResult<()> {
+        let all = slf.getattr(intern!(slf.py(), "start_joins"))?.unbind();
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
         let mut hub = slf.try_borrow_mut()?;
         hub.driver = Some(Driver {
             call_soon,
             flush,
             joins,
+            pace: pace.unwrap_or(all),
             complaints,
         });
         hub.scheduled = false;
+        hub.joins_scheduled = false;
         Ok(())
     }
 
@@ -261,6 +280,21 @@ impl Hub {
     }
 
     // -- decisions on channels
+
+    /// Asks about the joins that wait, at most so many; True when there are more.
+    #[pyo3(signature = (most=usize::MAX))]
+    fn start_joins(slf: &Bound<'_, Self>, most: usize) -> PyResult<bool> {
+        Self::ask_joins(slf, most)?;
+        Self::settle(slf)?;
+        let mut hub = slf.try_borrow_mut()?;
+        hub.joins_scheduled = hub.sessions.has_joins();
+        Ok(hub.joins_scheduled)
+    }
+
+    /// A message that was delivered is handled now: it waits no longer.
+    fn taken(&mut self, sub: u64, size: usize) {
+        self.sessions.taken(sub_key(sub), size);
+    }
 
     fn join_ok(slf: &Bound<'_, Self>, sub: u64, response: &[u8], binary: bool) -> PyResult<bool> {
         let outcome = slf
@@ -500,6 +534,7 @@ impl Hub {
             visit.call(&driver.call_soon)?;
             visit.call(&driver.flush)?;
             visit.call(&driver.joins)?;
+            visit.call(&driver.pace)?;
             visit.call(&driver.complaints)?;
         }
         for peer in self.peers.values() {

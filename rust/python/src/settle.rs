@@ -13,12 +13,16 @@ impl Hub {
     pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let (ended, complaints, writes, actions, schedule) = {
+            let (ended, freed, complaints, writes, actions, schedule, start, hasty) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.sessions.close_slow();
                 let mut ended = Vec::new();
                 while let Some(end) = hub.sessions.next_ended() {
                     ended.push(end);
+                }
+                let mut freed = Vec::new();
+                while let Some(verdict) = hub.sessions.next_deferred() {
+                    freed.push(hub.call_for(py, verdict));
                 }
                 let mut complaints = Vec::new();
                 while let Some((conn, code, reason)) = hub.sessions.next_complaint() {
@@ -44,13 +48,29 @@ impl Hub {
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
-                (ended, complaints, writes, actions, schedule)
+                let start = !hub.joins_scheduled && hub.sessions.has_joins();
+                let driver = hub.driver.as_ref().filter(|_| start);
+                let start = driver.map(|d| (d.call_soon.clone_ref(py), d.pace.clone_ref(py)));
+                hub.joins_scheduled |= start.is_some();
+                let mut hasty = Vec::new();
+                while let Some(conn) = hub.sessions.next_hasty() {
+                    hasty.extend(hub.peers.get(conn).map(|peer| peer.transport.clone_ref(py)));
+                }
+                (
+                    ended, freed, complaints, writes, actions, schedule, start, hasty,
+                )
             };
+            if let Some((call_soon, pace)) = start {
+                call_soon.call1(py, (pace,))?;
+            }
             if let Some((call_soon, flush)) = schedule {
                 call_soon.call1(py, (flush,))?;
             }
-            if ended.is_empty() && complaints.is_empty() && writes.is_empty() && actions.is_empty()
-            {
+            for transport in hasty {
+                Self::report(slf, transport.call_method0(py, intern!(py, "hold")));
+            }
+            let told = ended.is_empty() && freed.is_empty() && complaints.is_empty();
+            if told && writes.is_empty() && actions.is_empty() {
                 return Ok(());
             }
             for (tell, conn, code, reason) in complaints {
@@ -58,6 +78,9 @@ impl Hub {
             }
             for (handle, why) in ended {
                 Self::report(slf, handle.call_method1(py, intern!(py, "ended"), (why,)));
+            }
+            for call in freed {
+                Self::report(slf, call.make(py).map(|()| py.None()));
             }
             for (conn, transport, bytes) in writes {
                 Self::write(slf, conn, &transport, &bytes)?;

@@ -24,6 +24,16 @@ impl<H> Sessions<H> {
         }
     }
 
+    /// A message of [`Verdict::Message`] is handled now, or dropped: it waits no longer.
+    ///
+    /// [`Verdict::Message`]: super::Verdict::Message
+    pub fn taken(&mut self, key: SubKey, size: usize) {
+        if let Some(sub) = self.hub.sub_mut(key) {
+            let conn = sub.conn;
+            self.inward.release(conn, &mut sub.seat.waiting, size);
+        }
+    }
+
     /// Answers one message of a joined channel; may be called again for the same ref.
     ///
     /// # Errors
@@ -113,10 +123,11 @@ impl<H> Sessions<H> {
         let topic = self.hub.topic_name(key)?;
         let conn = self.hub.sub(key)?.conn;
         let codec = self.codec(conn).ok()?;
-        let seat = self.hub.release(key)?;
+        let mut seat = self.hub.release(key)?;
         self.counts.channels -= 1;
         self.counts.leaves += 1;
-        self.abandon(conn, &topic, &seat, "left");
+        self.inward.forget(conn, seat.waiting);
+        let held = self.abandon(conn, &topic, &mut seat, "left");
         let topic_json = json_string(&topic);
         self.hub.ordered(conn, |out| {
             let join_ref = seat.push_ref();
@@ -125,6 +136,7 @@ impl<H> Sessions<H> {
         self.hub.ordered(conn, |out| {
             frame_end(out, codec, &seat.join_ref, &topic, false);
         });
+        self.unblock(conn, &topic, held);
         seat.handle
     }
 
@@ -134,12 +146,14 @@ impl<H> Sessions<H> {
         let topic = self.hub.topic_name(key)?;
         let conn = self.hub.sub(key)?.conn;
         let codec = self.codec(conn).ok()?;
-        let seat = self.hub.release(key)?;
+        let mut seat = self.hub.release(key)?;
         self.counts.channels -= 1;
-        self.abandon(conn, &topic, &seat, "join crashed");
+        self.inward.forget(conn, seat.waiting);
+        let held = self.abandon(conn, &topic, &mut seat, "join crashed");
         self.hub.ordered(conn, |out| {
             frame_end(out, codec, &seat.join_ref, &topic, crash);
         });
+        self.unblock(conn, &topic, held);
         seat.handle
     }
 }

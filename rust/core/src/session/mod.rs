@@ -2,14 +2,17 @@
 //! messages, and the refs each answer must carry (`docs/wire.md` has the table of rules).
 //!
 //! Fed with frames, it answers by itself what needs no decision and returns a [`Verdict`] for what
-//! does. The driver decides and says so through [`Sessions::join_ok`], [`Sessions::reply`] and the
+//! does. Joins come through [`Sessions::next_join`], in turn over all connections. The driver decides
+//! and says so through [`Sessions::join_ok`], [`Sessions::reply`] and the
 //! others, now or later: a slow join blocks nothing. `H` is whatever the driver wants to find again
 //! with a channel.
 //!
-//! After any call the driver should look at [`Sessions::next_ended`], [`Sessions::next_complaint`]
-//! and, through `hub`, at flushes, writes and actions.
+//! After any call the driver should look at [`Sessions::next_ended`], [`Sessions::next_deferred`],
+//! [`Sessions::next_complaint`] and, through `hub`, at flushes, writes and actions.
 
 mod channel;
+mod held;
+mod inward;
 mod join;
 mod receive;
 mod verdict;
@@ -20,7 +23,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::hub::{Conn, ConnKey, Hub, Intercepts, Overdue, Policy, Publish, Recovery, SubKey};
 use crate::router::{PatternError, Router};
 
-pub use join::MAX_NAME;
+pub use inward::{Full, Inward, InwardLimits};
+pub use join::{MAX_JOINS, MAX_NAME};
 pub use verdict::{Content, Verdict};
 pub use write::Body;
 
@@ -67,6 +71,7 @@ pub struct Seat<H> {
     push_ref: Option<Box<str>>,
     state: State,
     route: usize,
+    waiting: inward::Waiting,
     pub handle: Option<H>,
 }
 
@@ -94,6 +99,8 @@ pub struct Counts {
     pub to_stream: u64,
     /// Messages whose event or ref is longer than is kept.
     pub oversized: u64,
+    /// Messages whose payload nests too deeply.
+    pub too_deep: u64,
     pub channels: u64,
     pub undecodable: BTreeMap<&'static str, u64>,
     pub violations: BTreeMap<&'static str, u64>,
@@ -104,6 +111,10 @@ pub struct Counts {
 pub struct Sessions<H> {
     pub hub: Hub<Seat<H>>,
     pub counts: Counts,
+    pub inward: Inward,
+    requests: join::Requests,
+    deferred: VecDeque<Verdict<'static>>,
+    hasty: VecDeque<ConnKey>,
     mounts: Vec<Mount>,
     routes: Vec<Route>,
     ended: VecDeque<(H, &'static str)>,
@@ -124,6 +135,10 @@ impl<H> Sessions<H> {
         Self {
             hub,
             counts: Counts::default(),
+            inward: Inward::default(),
+            requests: join::Requests::default(),
+            deferred: VecDeque::new(),
+            hasty: VecDeque::new(),
             mounts: Vec::new(),
             routes: Vec::new(),
             ended: VecDeque::new(),
@@ -171,6 +186,17 @@ impl<H> Sessions<H> {
     /// A channel that ended without the driver asking, and why.
     pub fn next_ended(&mut self) -> Option<(H, &'static str)> {
         self.ended.pop_front()
+    }
+
+    /// What a decision has set free: messages and leaves that waited for it, in their order.
+    pub fn next_deferred(&mut self) -> Option<Verdict<'static>> {
+        self.deferred.pop_front()
+    }
+
+    /// A connection that joins faster than its joins are decided, to be read no further for a
+    /// while. The reference reads nothing from a socket while it decides a join.
+    pub fn next_hasty(&mut self) -> Option<ConnKey> {
+        self.hasty.pop_front()
     }
 
     /// A connection closed for what its client sent: close code and reason, for the log.
@@ -277,7 +303,7 @@ impl<H> Sessions<H> {
         hang_up: bool,
     ) {
         let seats = self.hub.close(conn, code, reason, hang_up);
-        self.end_all(seats, why);
+        self.end_all(conn, seats, why);
     }
 
     /// The driver's parser met bytes that are no frame and answers them with a close of its own.
@@ -293,16 +319,18 @@ impl<H> Sessions<H> {
         };
         self.complaints.push_back((conn, code, reason));
         let seats = self.hub.mute(conn, code);
-        self.end_all(seats, "closed");
+        self.end_all(conn, seats, "closed");
     }
 
     /// The connection is gone. To be called before its descriptor is closed.
     pub fn lost(&mut self, conn: ConnKey) {
         let seats = self.hub.remove(conn);
-        self.end_all(seats, "closed");
+        self.end_all(conn, seats, "closed");
     }
 
-    fn end_all(&mut self, seats: Vec<Seat<H>>, why: &'static str) {
+    fn end_all(&mut self, conn: ConnKey, seats: Vec<Seat<H>>, why: &'static str) {
+        self.inward.forget_all(conn);
+        self.requests.forget(conn);
         for seat in seats {
             self.counts.channels -= 1;
             if let Some(handle) = seat.handle {

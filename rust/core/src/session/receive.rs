@@ -2,12 +2,17 @@
 
 use std::borrow::Cow;
 
+use super::inward::size_of;
 use super::join::{too_long, MAX_NAME};
 use super::write::{because, frame_reply, ERROR, NOTHING, OK};
-use super::{Kind, Seat, Sessions, State, Verdict};
+use super::{Content, Kind, Seat, Sessions, State, Verdict};
 use crate::hub::{Codec, ConnKey, SubKey};
 use crate::phoenix::{self, Inbound};
 use crate::ws::{self, Opcode};
+
+/// The reason for a payload that nests deeper than [`phoenix::MAX_DEPTH`].
+pub(super) const TOO_DEEP: &str = "payload nested deeper than 128 levels";
+const _: () = assert!(phoenix::MAX_DEPTH == 128);
 
 impl<H> Sessions<H> {
     /// Takes one websocket frame, unmasked. Anything wrong with it closes this connection only.
@@ -101,13 +106,14 @@ impl<H> Sessions<H> {
         self.close(conn, code, reason, "closed", false);
     }
 
-    fn dispatch<'f>(&mut self, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
+    pub(super) fn dispatch<'f>(&mut self, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
         // A leave is answered for any topic, even one that is no string: nobody is on it.
         if message.event == "phx_leave" {
             return self.leave(conn, message);
         }
         let Some(topic) = &message.topic else {
-            return self.unmatched(conn, &message);
+            self.unmatched(conn, &message);
+            return Verdict::Done;
         };
         if topic == "phoenix" {
             if message.event == "heartbeat" {
@@ -115,10 +121,12 @@ impl<H> Sessions<H> {
                 self.heartbeat(conn, &message);
                 return Verdict::Done;
             }
-            return self.unmatched(conn, &message);
+            self.unmatched(conn, &message);
+            return Verdict::Done;
         }
         if message.event == "phx_join" {
-            return self.join(conn, &message);
+            self.join(conn, &message);
+            return Verdict::Done;
         }
         self.event(conn, message)
     }
@@ -129,16 +137,24 @@ impl<H> Sessions<H> {
             self.answer(conn, &message.join_ref, &message, OK, NOTHING);
             return Verdict::Done;
         };
+        let waits = self.must_wait(key, &message.join_ref);
         let Some(sub) = self.hub.sub_mut(key) else {
             return Verdict::Done;
         };
         let seat = &mut sub.seat;
-        if !seat.speaks(&message.join_ref) {
+        if !waits && !seat.speaks(&message.join_ref) || too_long(&message.join_ref) {
             self.counts.stale += 1;
             return Verdict::Done;
         }
         match seat.state {
             State::Leaving => return Verdict::Done,
+            State::Joining(_) => {
+                if too_long(&message.reference) {
+                    return self.oversized(conn, key, &message);
+                }
+                self.hold(conn, key, &message);
+                return Verdict::Done;
+            }
             State::Joined if seat.handle.is_some() => {
                 if too_long(&message.reference) {
                     return self.oversized(conn, key, &message);
@@ -149,7 +165,7 @@ impl<H> Sessions<H> {
                     reference: message.reference,
                 };
             }
-            State::Joined | State::Joining(_) => {}
+            State::Joined => {}
         }
         if let Some(handle) = self.finish_leave(key, &message.reference) {
             self.ended.push_back((handle, "left"));
@@ -160,38 +176,61 @@ impl<H> Sessions<H> {
     fn event<'f>(&mut self, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
         let found = message.topic.as_ref().and_then(|t| self.hub.find(conn, t));
         let Some(key) = found else {
-            return self.unmatched(conn, &message);
+            self.unmatched(conn, &message);
+            return Verdict::Done;
         };
+        let waits = self.must_wait(key, &message.join_ref);
         let Some(sub) = self.hub.sub_mut(key) else {
             return Verdict::Done;
         };
         let seat = &mut sub.seat;
-        if !seat.speaks(&message.join_ref) {
+        if !waits && !seat.speaks(&message.join_ref) || too_long(&message.join_ref) {
             self.counts.stale += 1;
             return Verdict::Done;
         }
         if matches!(seat.state, State::Leaving) {
             return Verdict::Done;
         }
-        if self.routes[seat.route].kind == Kind::Stream {
+        if !waits && self.routes[seat.route].kind == Kind::Stream {
             self.counts.to_stream += 1;
-            if message.reference != "null" {
-                let join_ref: Box<str> = seat.push_ref().into();
-                self.refuse(conn, &join_ref, &message, "push-only topic");
-            }
+            self.decline(conn, key, &message, "push-only topic");
             return Verdict::Done;
         }
         if message.event.len() > MAX_NAME || too_long(&message.reference) {
             return self.oversized(conn, key, &message);
         }
-        if let State::Joining(joining) = &mut seat.state {
-            joining.expect_answer(&message.reference);
+        if waits {
+            if !self.hold(conn, key, &message) {
+                self.decline(conn, key, &message, "busy");
+            }
+            return Verdict::Done;
+        }
+        let Some(payload) = Content::of(&message.payload) else {
+            self.counts.too_deep += 1;
+            self.decline(conn, key, &message, TOO_DEEP);
+            return Verdict::Done;
+        };
+        let size = size_of(&message.event, payload.bytes.len(), &message.reference);
+        let admitted = self.inward.admit(conn, &mut seat.waiting, size);
+        if admitted.is_err() {
+            self.decline(conn, key, &message, "busy");
+            return Verdict::Done;
         }
         Verdict::Message {
             sub: key,
             event: message.event,
-            payload: message.payload.into(),
+            payload,
             reference: message.reference,
+            size,
+        }
+    }
+
+    /// Tells the client that its message to a channel is not taken; if it asked for an answer.
+    fn decline(&mut self, conn: ConnKey, key: SubKey, message: &Inbound<'_>, why: &str) {
+        if message.reference != "null" {
+            let seat = self.hub.sub(key).map(|sub| &sub.seat);
+            let join_ref: Box<str> = seat.map_or("null", Seat::push_ref).into();
+            self.refuse(conn, &join_ref, message, why);
         }
     }
 
@@ -207,10 +246,9 @@ impl<H> Sessions<H> {
         }
     }
 
-    pub(super) fn unmatched<'f>(&mut self, conn: ConnKey, message: &Inbound<'_>) -> Verdict<'f> {
+    pub(super) fn unmatched(&mut self, conn: ConnKey, message: &Inbound<'_>) {
         self.counts.unmatched += 1;
         self.refuse(conn, "null", message, "unmatched topic");
-        Verdict::Done
     }
 
     /// What would wait for its channel, and so be kept.

@@ -12,16 +12,18 @@ pub struct Content<'f> {
     pub bytes: Cow<'f, [u8]>,
 }
 
-impl<'f> From<Payload<'f>> for Content<'f> {
-    fn from(payload: Payload<'f>) -> Self {
+impl<'f> Content<'f> {
+    /// None for a payload that is not to be handed on.
+    pub(super) fn of(payload: &Payload<'f>) -> Option<Self> {
         let (binary, bytes) = match payload {
             Payload::Json(json) => (false, json.as_bytes()),
-            Payload::Binary(data) => (true, data),
+            Payload::Binary(data) => (true, *data),
+            Payload::TooDeep => return None,
         };
-        Self {
+        Some(Self {
             binary,
             bytes: Cow::Borrowed(bytes),
-        }
+        })
     }
 }
 
@@ -39,7 +41,7 @@ impl Content<'_> {
 pub enum Verdict<'f> {
     /// Nothing: it has been answered, or needs no answer.
     Done,
-    /// Answer with `Sessions::join_ok` or `join_error`.
+    /// Answer with `Sessions::join_ok` or `join_error`. Given by `Sessions::next_join` alone.
     Join {
         sub: SubKey,
         route: usize,
@@ -47,12 +49,13 @@ pub enum Verdict<'f> {
         params: Vec<(String, String)>,
         payload: Content<'f>,
     },
-    /// May come while the join is not decided yet: keep it until it is.
+    /// For a joined channel. Say `Sessions::taken` with `size` once it waits no longer.
     Message {
         sub: SubKey,
         event: Cow<'f, str>,
         payload: Content<'f>,
         reference: Cow<'f, str>,
+        size: usize,
     },
     /// The client leaves; answer with `Sessions::finish_leave` once earlier messages are handled.
     Leave {
@@ -91,11 +94,13 @@ impl Verdict<'_> {
                 event,
                 payload,
                 reference,
+                size,
             } => Verdict::Message {
                 sub,
                 event: text(event),
                 payload: payload.own(),
                 reference: text(reference),
+                size,
             },
         }
     }
