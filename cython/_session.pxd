@@ -32,3 +32,4 @@ cdef class Session:
         size_t given            # bytes the loop was given room for
         unsigned short mount
         unsigned char codec
+        bint held               # not read for a moment

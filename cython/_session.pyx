@@ -8,6 +8,7 @@ first bad byte, which a parser that hands over whole frames cannot.
 """
 
 import asyncio
+import random
 import sys
 
 from cpython.buffer cimport PyBUF_WRITE
@@ -28,6 +29,9 @@ if API.version != 2:
 cdef size_t QUANTUM = 8192
 cdef size_t LONGEST = 65536  # and of one long frame
 cdef int64_t STOP = -2
+# Seconds, drawn for each, that a client in a hurry is not read. Many at once must not come back
+# together: what each has sent meanwhile is handled in one go.
+cdef tuple HOLD = (1.0, 3.0)
 
 
 cdef class Scratch:
@@ -68,6 +72,7 @@ cdef class Session:
         self.codec = codec
         self.wants = 0
         self.given = 0
+        self.held = False
 
     @property
     def connection(self):
@@ -117,8 +122,21 @@ cdef class Session:
     def resume(self):
         """Reads on. Called by the loop, a turn after so much was read that others had to wait."""
         transport = self.transport
-        if transport is not None and self.wants != STOP and not transport.is_closing():
+        if transport is not None and not (self.held or self.wants == STOP or transport.is_closing()):
             transport.resume_reading()
+
+    def hold(self):
+        """Reads no further for a moment, so that TCP slows down a client that asks for too much."""
+        if self.held or self.transport is None or self.transport.is_closing():
+            return
+        self.held = True
+        self.transport.pause_reading()
+        asyncio.get_running_loop().call_later(random.uniform(*HOLD), self.let_go)
+
+    def let_go(self):
+        """Reads on after `hold`."""
+        self.held = False
+        self.resume()
 
     def eof_received(self):
         return False  # the transport closes

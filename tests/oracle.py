@@ -113,8 +113,6 @@ def _raw(text: str, at: int) -> tuple[str, int]:
 
 def checked(frame: bytes) -> str:
     """The frame as text that is one JSON value, without the white space around it."""
-    if nesting(frame) > MAX_DEPTH:
-        raise Refused("too_deep")
     try:
         text = frame.decode("utf-8")
     except UnicodeDecodeError:
@@ -169,6 +167,8 @@ def canonical(raw: str) -> str:
 def _message(join_ref: str, reference: str, topic: str, event: str, payload: str) -> Inbound:
     if not is_string(event):
         raise Refused("event_not_string")
+    if nesting(payload.encode()) > MAX_DEPTH:
+        raise Refused("too_deep")
     return Inbound(
         join_ref=canonical(join_ref),
         reference=canonical(reference),
@@ -444,6 +444,8 @@ def _whole(raw: str | None, accepts: Callable[[int], bool]) -> int | None:
 
 
 def unwrap_combined(frame: bytes) -> Event | Answer | Refusal:
+    if nesting(frame) > MAX_DEPTH:
+        raise Refused("too_deep")
     text = checked(frame)
     found = members(text) if text[0] == "{" else {}
     if "stream" in found and "data" in found:

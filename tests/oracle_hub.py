@@ -52,9 +52,13 @@ class Channel:
     route: Route
     state: Literal["joining", "joined", "leaving"] = "joining"
     owed_close: str | None = None
-    waiting: list[str] = field(default_factory=list)
+    held: list[oracle.Inbound] = field(default_factory=list)
     handled: bool = False
     """Whether the driver keeps something that receives this channel's messages."""
+
+
+MAX_JOINS = 16
+"""Joins that wait behind one that is undecided."""
 
 
 @dataclass(eq=False, slots=True)
@@ -97,6 +101,8 @@ class OracleHub:
         self.max_message = max_message
         self.clients: list[Client] = []
         self.ended: list[tuple[Channel, str]] = []
+        self.freed: list[Asked] = []
+        """What decisions let the driver be asked."""
         self.complaints: list[tuple[Client, int, str]] = []
 
     def open(self, v1: bool) -> Client:
@@ -147,9 +153,18 @@ class OracleHub:
         if topic == "phoenix" and event == "heartbeat":
             client.aside.append(self._reply_frame(client, "null", message, "ok", b"{}"))
             return None
+        channel = None if topic is None else client.channels.get(topic)
+        if channel is not None and channel.state == "joining":
+            theirs = message.join_ref in ("null", channel.join_ref)
+            joins = sum(held.event == "phx_join" for held in channel.held)
+            if event == "phx_join" and joins >= MAX_JOINS:
+                busy = b'{"reason":"busy"}'
+                self._answer(client, message.join_ref, message, "error", busy)
+            elif event == "phx_join" or theirs or joins:
+                channel.held.append(message)
+            return None
         if event == "phx_join" and topic is not None and topic != "phoenix":
             return self._join(client, topic, message)
-        channel = None if topic is None else client.channels.get(topic)
         if channel is None:
             if event == "phx_leave":
                 self._answer(client, message.join_ref, message, "ok", b"{}")
@@ -186,17 +201,15 @@ class OracleHub:
             return None
         if old.handled:
             self.ended.append((old, "replaced"))
-        if old.state != "joining":
-            return old.join_ref
-        self._reply(
-            client, old.join_ref, old.reference, topic, "error", b'{"reason":"joined again"}'
-        )
-        self._disown(old)
-        return old.owed_close
+        return old.join_ref
 
-    def _disown(self, channel: Channel) -> None:
-        for reference in channel.waiting:
-            self._reply(channel.client, "null", reference, channel.topic, "error", UNMATCHED)
+    def _replay(self, channel: Channel) -> None:
+        """What waited for a decision is taken now, in its order; behind another join it waits on."""
+        held, channel.held = channel.held, []
+        for message in held:
+            asked = self._dispatch(channel.client, message)
+            if asked is not None:
+                self.freed.append(asked)
 
     def _leave(self, channel: Channel, reference: str) -> Asked | None:
         if channel.state == "leaving":
@@ -217,8 +230,6 @@ class OracleHub:
                 refusal = b'{"reason":"push-only topic"}'
                 self._answer(channel.client, channel.push_ref, message, "error", refusal)
             return None
-        if channel.state == "joining":
-            channel.waiting.append(message.reference)
         payload, binary = _content(message)
         reference = None if message.reference == "null" else message.reference
         return Asked("message", channel, message.event, payload, binary, reference)
@@ -237,6 +248,7 @@ class OracleHub:
             self.join_error(channel, b'{"reason":"join crashed"}')
             return "unencodable"
         channel.state = "joined"
+        self._replay(channel)
         return "sent"
 
     def join_error(self, channel: Channel, response: bytes) -> Outcome:
@@ -244,7 +256,7 @@ class OracleHub:
             return "ended"
         self._join_reply(channel, "error", response, False)
         del channel.client.channels[channel.topic]
-        self._disown(channel)
+        self._replay(channel)
         return "sent"
 
     def _join_reply(self, channel: Channel, status: str, response: bytes, binary: bool) -> None:
@@ -300,6 +312,7 @@ class OracleHub:
         self._abandoned(channel, b'{"reason":"left"}')
         self._reply(client, channel.push_ref, reference, topic, "ok", b"{}")
         self._end_frame(client, channel.join_ref, topic, crash=False)
+        self._replay(channel)
 
     def end(self, channel: Channel, crash: bool) -> bool:
         """Whether there was something of the driver's to end."""
@@ -309,12 +322,12 @@ class OracleHub:
         del client.channels[topic]
         self._abandoned(channel, b'{"reason":"join crashed"}')
         self._end_frame(client, channel.join_ref, topic, crash)
+        self._replay(channel)
         return channel.handled
 
     def _abandoned(self, channel: Channel, response: bytes) -> None:
         if channel.state == "joining":
             self._join_reply(channel, "error", response, False)
-            self._disown(channel)
 
     def publish(
         self, topic: str, event: str, payload: bytes, binary: bool, exclude: Channel | None

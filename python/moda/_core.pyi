@@ -24,6 +24,12 @@ class Hub:
     published to longest ago give their oldest messages.
     ``slice_us`` is how long one slice of fan-out keeps the loop. ``close_grace_ms`` is how long a
     client may take to answer a close before it is cut.
+
+    ``inbox_bytes`` may wait inward for one connection: joins that are undecided, messages that wait
+    for a join or for :meth:`taken`, each with 256 bytes beside its event, payload and ref (8 MiB).
+    ``inbox_total`` is the same for all connections (256 MiB), of which one may hold as much as is
+    still free; ``inbox_messages`` of one channel. What does not fit is refused with ``busy`` before
+    it is copied.
     """
 
     def __new__(
@@ -38,6 +44,9 @@ class Hub:
         history_bytes: int = ...,
         slice_us: int = 2000,
         close_grace_ms: int = 5000,
+        inbox_messages: int = 1000,
+        inbox_bytes: int = ...,
+        inbox_total: int = ...,
     ) -> Hub: ...
 
     # -- set-up
@@ -48,12 +57,16 @@ class Hub:
         joins: Callable[..., object | None],
         complaints: Callable[[int, int, str], object],
         call_later: Callable[..., object] | None = None,
+        pace: Callable[[], object] | None = None,
         wants: Callable[[int, str, int], object] | None = None,
     ) -> None:
-        """Binds to a loop. ``joins(sub, conn, route, socket, topic, params, payload, binary)`` starts a
-        join's decision and returns what receives the channel's messages (``deliver``, ``outgoing``,
-        ``leaving``, ``ended``) or None. Of a stream it is only told ``ended``, and let go by
-        :meth:`join_ok`. ``complaints(conn, code, reason)`` hears of bad clients.
+        """Binds to a loop. When joins begin to wait, ``pace`` is called through ``call_soon``: it calls
+        :meth:`start_joins` until that answers False (None starts them all at once).
+        ``joins(sub, conn, route, socket, topic, params, payload, binary)`` starts a join's decision
+        and returns what receives the channel's messages (``deliver``, ``outgoing``, ``leaving``,
+        ``ended``) or None. Of a stream it is only told ``ended``, and let go by :meth:`join_ok`.
+        Before that nothing is delivered to either.
+        ``complaints(conn, code, reason)`` hears of bad clients.
         ``call_later(seconds, callback)`` times unanswered closes; without it :meth:`cut_overdue` is the
         caller's to call. ``wants(sub, topic, after)`` asks for what follows that offset in the store;
         :meth:`fetched` answers."""
@@ -99,7 +112,8 @@ class Hub:
         held: bool = False,
     ) -> int:
         """Adds a connection. ``fd`` None writes through the transport (TLS); ``held`` waits for
-        :meth:`resume`."""
+        :meth:`resume`. The transport's protocol is told ``hold()`` when its client joins faster than
+        that is decided: it is to be read no further for a while."""
     def lost(self, conn: int) -> None:
         """The connection is gone. Must be called before its descriptor is closed."""
     def resume(self, conn: int) -> None:
@@ -118,6 +132,12 @@ class Hub:
 
     # -- decisions, called by conversations
 
+    def start_joins(self, most: int = ...) -> bool:
+        """Calls ``joins`` for at most so many of the joins that wait, in turn over all connections.
+        True when there are more."""
+    def taken(self, sub: int, size: int) -> None:
+        """A message is being handled, or was dropped: it waits no longer. ``size`` is what
+        ``deliver(event, payload, binary, ref, size)`` was given."""
     def join_ok(self, sub: int, response: bytes, binary: bool) -> bool:
         """Accepts a join. ValueError when a binary response does not fit its frame."""
     def reseat(self, sub: int, address: str) -> bool:
@@ -182,13 +202,14 @@ class Hub:
     def stats(self) -> dict[str, Any]:
         """Totals since the start unless said otherwise.
 
-        Now: connections, channels, topics, outbox_bytes (queued, a broadcast counted for each reader),
-        outboxes_bytes (memory, a broadcast counted once), history_bytes, latest_bytes. Totals:
-        opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
+        Now: connections, channels, topics, inbox_bytes, outbox_bytes (queued, a broadcast counted for
+        each reader), outboxes_bytes (memory, a broadcast counted once), history_bytes, latest_bytes.
+        Totals: opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
         sends, short_sends, slow_closed, budget_closed (those of them for the
         budget of all), pings, conflated, dropped, unencodable, history_shed, joins,
-        joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized. By label:
-        undecodable, violations (reason), closes (code). Now, by the
+        joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized, too_deep. By label:
+        undecodable, violations, inbox_refused (reason: channel, connection, process, joins),
+        closes (code). Now, by the
         mount's path: mounts, the connections open. Histogram of seconds from publish to last
         send: fanout_bounds, fanout_buckets (each on its own), fanout_sum, fanout_count.
         """

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
@@ -24,7 +24,7 @@ from moda.ports import Key, Log
 
 log = structlog.get_logger("moda.hub")
 
-__all__ = ["RESERVED", "Hub", "encode", "encode_response", "must_be_free"]
+__all__ = ["RESERVED", "Hub", "Timed", "encode", "encode_response", "must_be_free"]
 
 RESERVED: Final = frozenset({"phx_close", "phx_error", "phx_join", "phx_leave", "phx_reply"})
 """Events that are the protocol's own: a stock client that hears ``phx_close`` closes its channel."""
@@ -32,11 +32,21 @@ RESERVED: Final = frozenset({"phx_close", "phx_error", "phx_join", "phx_leave", 
 MAX_BINARY_NAME = 255
 """Bytes of a topic or an event that a binary frame can name: their length is one byte."""
 
+MAX_WATCH_SECONDS = 1.0
+"""How often work with a deadline is looked at, at the least: deadlines are kept to within this."""
+
 SWEEP_SECONDS = 5.0
 """How often silent connections are looked for: an idle limit is kept to within this."""
 
 Listener = Callable[[str, bytes, bool], None]
 """Called with event, payload and whether it is binary, in the publisher's turn."""
+
+
+class Timed(Protocol):
+    """A join or a handler that may not take for ever."""
+
+    def overdue(self) -> None:
+        """Its time is over: it ends now."""
 
 
 def must_be_free(event: str) -> None:
@@ -111,6 +121,11 @@ class Hub:
         log_bytes: int = 64 << 20,
         history_bytes: int = 256 << 20,
         close_grace_seconds: float = 5.0,
+        inbox_bytes: int = 8 << 20,
+        inbox_total: int = 256 << 20,
+        inbox_messages: int = 1000,
+        join_seconds: float = 60.0,
+        handler_seconds: float = 300.0,
     ) -> None:
         if outbox_burst is None:
             outbox_burst = OUTBOX_BURST if outbox_bytes is None else outbox_bytes
@@ -124,14 +139,24 @@ class Hub:
             log_bytes=log_bytes,
             history_bytes=history_bytes,
             close_grace_ms=int(close_grace_seconds * 1000),
+            inbox_bytes=inbox_bytes,
+            inbox_total=inbox_total,
+            inbox_messages=inbox_messages,
         )
         self._listeners: dict[str, list[Listener]] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self.key_of: Callable[[str, Any], str | None] | None = None
         """Finds a payload's key where a document declares one; None where none does."""
-        self.busy = 0
-        """Messages not taken because too much waited for their channel already."""
+        self.join_seconds = join_seconds
+        """How long a join may take to be decided; 0 is for ever."""
+        self.handler_seconds = handler_seconds
+        """How long a callback of a joined channel may take; 0 is for ever."""
+        self.under_way: dict[Timed, float] = {}
+        """Joins and handlers that run, by when their time is over (``time.perf_counter``)."""
+        self.timeouts = {"join": 0, "handler": 0}
+        """How many were ended for that."""
+        self._watch: asyncio.TimerHandle | None = None
         self.rate_limited = 0
         """Messages over their channel's rate."""
         self.queueing = 0
@@ -141,7 +166,8 @@ class Hub:
         self.durable: DurableTopics | None = None
         """Topics whose log lies in a store; None where there is none."""
         self.goodbyes: Counter[int] = Counter()
-        """Goodbyes under way, by connection."""
+        """Work under way for channels that have ended, by connection: ``leave`` callbacks, and tasks
+        that were cancelled and go on."""
 
     def keep_durably(self, log: Log) -> DurableTopics:
         """Gives durable topics a log. Before :meth:`start`."""
@@ -157,24 +183,43 @@ class Hub:
         self,
         joins: Callable[..., object | None],
         complaints: Callable[[int, int, str], None],
+        pace: Callable[[], object] | None = None,
     ) -> None:
-        """Binds the hub to the running loop. ``joins`` decides joins, ``complaints`` hears why clients were closed."""
+        """Binds the hub to the running loop.
+
+        ``joins`` decides joins, ``complaints`` hears why clients were closed, ``pace`` is called
+        when joins wait and starts them (None: all at once).
+        """
         loop = asyncio.get_running_loop()
         wants = None if self.durable is None else self.durable.fetch
-        self.core.attach(loop.call_soon, joins, complaints, loop.call_later, wants)
+        self.core.attach(loop.call_soon, joins, complaints, loop.call_later, pace, wants)
         self._sweep(loop)
+        limits = [seconds for seconds in (self.join_seconds, self.handler_seconds) if seconds]
+        if limits:
+            self._watch_deadlines(loop, min(MAX_WATCH_SECONDS, min(limits) / 4))
 
     def stop(self) -> None:
         """Lets the loop go. Connections still open are the caller's to close, before."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         self.core.detach()
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         # In this order: a sweep that fails is told to the loop's handler and is not the last one.
         self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep, loop)
         self.core.sweep()
+
+    def _watch_deadlines(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
+        # One timer for all: a timer for each message would cost as much as its handler.
+        self._watch = loop.call_later(interval, self._watch_deadlines, loop, interval)
+        now = time.perf_counter()
+        for work in [work for work, due in self.under_way.items() if due < now]:
+            self.under_way.pop(work, None)
+            work.overdue()
 
     def publish(
         self,
@@ -337,8 +382,12 @@ class Hub:
         return self.core.close_some(most, code, reason)
 
     def stats(self) -> dict[str, Any]:
-        """The engine's counters (``moda/_core.pyi`` names them), with ``busy`` and ``rate_limited``."""
-        return {**self.core.stats(), "busy": self.busy, "rate_limited": self.rate_limited}
+        """The engine's counters (``moda/_core.pyi`` names them), with ``busy``, ``rate_limited`` and ``timeouts``."""
+        stats = self.core.stats()
+        stats["busy"] = sum(stats["inbox_refused"].values())
+        stats["rate_limited"] = self.rate_limited
+        stats["timeouts"] = dict(self.timeouts)
+        return stats
 
     async def drained(self) -> None:
         """Returns once everything published so far has been handed to the sockets: the publisher's brake.

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from moda import Channel, Gateway, Reply
+from gateway import until
+from moda import Channel, Gateway, Reply, Stream
+from moda.hub import Hub
 from moda.wire import conversation
 from phoenix import CRASHED, OK, error
 from raw import CONTINUATION, TEXT, frame, request
@@ -73,10 +75,9 @@ async def test_one_channel_of_a_hundred_crashes_and_ninety_nine_answer(running, 
             )
 
 
-async def test_a_channel_whose_inbox_is_full_answers_busy_and_recovers(
-    running, house, connect, monkeypatch
-):
-    monkeypatch.setattr(conversation, "MAX_WAITING", 5)
+async def test_a_channel_whose_inbox_is_full_answers_busy_and_recovers(house, serve, connect):
+    house.gateway.configure(Hub(inbox_messages=5))
+    running = await serve(house.gateway)
     client = await connect(running)
     await client.join("room:a")
     await client.send("1", "first", "room:a", "wait", {})
@@ -94,17 +95,97 @@ async def test_a_channel_whose_inbox_is_full_answers_busy_and_recovers(
     await client.expect("1", "9", "room:a", REPLY, OK)
 
 
-async def test_an_inbox_is_bounded_in_bytes_too(running, house, connect, monkeypatch):
-    monkeypatch.setattr(conversation, "MAX_WAITING_BYTES", 1000)
-    client = await connect(running)
+async def test_what_waits_is_bounded_in_bytes_for_all_channels_of_a_connection_together(
+    house, serve, connect
+):
+    house.gateway.configure(Hub(inbox_bytes=1500))
+    running = await serve(house.gateway)
+    client, other = await connect(running), await connect(running)
     await client.join("room:a")
     await client.send("1", "first", "room:a", "wait", {})
     await house.waiting.wait()
-    for n in range(4):
-        await client.send("1", str(n), "room:a", "echo", {"pad": "x" * 400})
-    await client.expect("1", "2", "room:a", REPLY, error("busy"))
-    await client.expect("1", "3", "room:a", REPLY, error("busy"))
+    await client.send("1", "0", "room:a", "echo", {"pad": "x" * 400})
+    await client.send("2", "2", "room:b", "phx_join", {"wait": {}})
+    await client.send("2", "3", "room:b", "echo", {"pad": "x" * 400})
+    await client.expect("2", "3", "room:b", REPLY, error("busy"))
+    await client.send("1", "4", "room:a", "echo", {"pad": "x" * 400})
+    await client.expect("1", "4", "room:a", REPLY, error("busy"))
+    assert 0 < running.stats["inbox_bytes"] <= 1500
+    assert running.stats["inbox_refused"]["connection"] == 2
+    await other.join("room:a")
     house.gate.set()
+    await until(lambda: running.stats["inbox_bytes"] == 0)
+
+
+async def test_a_join_that_takes_too_long_is_answered_and_the_next_one_is_asked(serve, connect):
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(join_seconds=0.05))
+    asked = []
+
+    @gateway.channel("room")
+    class Slow(Channel):
+        async def join(self, payload):
+            asked.append(payload)
+            if payload.get("slow"):
+                await asyncio.sleep(3600)
+
+    @gateway.channel("news")
+    class News(Stream):
+        async def join(self, request):
+            await asyncio.sleep(3600)
+
+    running = await serve(gateway)
+    client = await connect(running)
+    await client.send("1", "1", "room", "phx_join", {"slow": True})
+    await client.send("2", "2", "room", "phx_join", {})
+    await client.expect("1", "1", "room", REPLY, error("join timed out"))
+    await client.expect("2", "2", "room", REPLY, OK)
+    await client.send("3", "3", "news", "phx_join", {})
+    await client.expect("3", "3", "news", REPLY, error("join timed out"))
+    assert running.stats["timeouts"] == {"join": 2, "handler": 0}
+
+
+async def test_a_handler_that_takes_too_long_crashes_its_channel_alone(serve, connect):
+    gateway = Gateway(builtins=False)
+    gateway.configure(Hub(handler_seconds=0.05))
+
+    @gateway.channel("room:{name}")
+    class Slow(Channel):
+        async def handle(self, event, payload):
+            if event == "slow":
+                await asyncio.sleep(3600)
+            return Reply()
+
+    running = await serve(gateway)
+    client = await connect(running)
+    await client.join("room:a")
+    await client.join("room:b", ref="2")
+    await client.send("1", "3", "room:a", "slow", {})
+    await client.expect("1", "1", "room:a", "phx_error", CRASHED)
+    await client.send("2", "4", "room:b", "quick", {})
+    await client.expect("2", "4", "room:b", REPLY, OK)
+    assert running.stats["timeouts"] == {"join": 0, "handler": 1}
+
+
+async def test_a_client_that_joins_in_a_loop_is_told_busy_and_its_neighbour_is_served(
+    running, house, connect
+):
+    greedy, neighbour = await connect(running), await connect(running)
+    await neighbour.join("room:b")
+    await greedy.send("0", "0", "room:a", "phx_join", {"wait": {}})
+    await house.waiting.wait()
+    for n in range(1, 40):
+        await greedy.send(str(n), str(n), "room:a", "phx_join", {})
+    for n in range(17, 40):
+        await greedy.expect(str(n), str(n), "room:a", REPLY, error("busy"))
+    await neighbour.send("1", "2", "room:b", "echo", {})
+    await neighbour.expect("1", "2", "room:b", REPLY, OK)
+    house.gate.set()
+    await greedy.expect("0", "0", "room:a", REPLY, OK)
+    for n in range(1, 17):
+        await greedy.expect(str(n), str(n), "room:a", REPLY, OK)
+        await greedy.expect(str(n - 1), str(n - 1), "room:a", "phx_close", {})
+    assert running.stats["inbox_refused"]["joins"] == 23
 
 
 async def test_a_channel_that_cannot_keep_up_with_what_it_intercepts_ends_and_holds_no_more(

@@ -22,6 +22,7 @@ class Transport:
     buffer: bytearray = field(default_factory=bytearray)
     received: bytearray = field(default_factory=bytearray)
     ends: list[str] = field(default_factory=list)
+    held: int = 0
 
     def write(self, data: bytes) -> None:
         self.buffer += data
@@ -40,6 +41,9 @@ class Transport:
 
     def abort(self) -> None:
         self.ends.append("abort")
+
+    def hold(self) -> None:
+        self.held += 1
 
     def frames(self) -> list[tuple[int, bytes]]:
         """Opcode and payload of every whole frame so far; AssertionError if there is half a one."""
@@ -67,7 +71,8 @@ class Handle:
     sub: int
     ends: list[str] = field(default_factory=list)
 
-    def deliver(self, event: str, payload: bytes, binary: bool, ref: str | None) -> None:
+    def deliver(self, event: str, payload: bytes, binary: bool, ref: str | None, size: int) -> None:
+        self.driver.hub.taken(self.sub, size)
         self.driver.asked.append(("message", self, event, payload, binary, ref))
 
     def leaving(self, ref: str) -> None:
@@ -106,7 +111,17 @@ class Driver:
         self.ended: list[tuple[Handle, str]] = []
         self.complaints: list[tuple[int, int, str]] = []
         self._soon: list[Callable[[], object]] = []
-        self.hub.attach(self._soon.append, self._join, self._complain)
+        self.hub.attach(self._call_soon, self._join, self._complain, self._start)
+
+    def _call_soon(self, callback: Callable[[], object]) -> None:
+        """Joins are asked about at once: what paces them is the wire's."""
+        if callback == self._start:
+            callback()
+        else:
+            self._soon.append(callback)
+
+    def _start(self) -> None:
+        self.hub.start_joins()
 
     def _join(
         self,

@@ -152,7 +152,9 @@ def test_callbacks_may_call_the_hub() -> None:
     rooms = Rooms()
 
     class Talkative(Handle):
-        def deliver(self, event: str, payload: bytes, binary: bool, ref: str | None) -> None:
+        def deliver(
+            self, event: str, payload: bytes, binary: bool, ref: str | None, size: int
+        ) -> None:
             rooms.hub.push(self.sub, "heard", payload, binary)
             rooms.hub.publish("room:1", "everybody", payload)
             rooms.hub.reply(self.sub, ref, "ok", payload, False)
@@ -204,6 +206,7 @@ def test_a_join_that_fails_to_start_is_answered_as_crashed() -> None:
     rooms.hub.attach(rooms._soon.append, refuse, rooms._complain)
     with unraised() as told:
         rooms.hub.frame(rooms.conn, TEXT, True, b'["2","2","room:2","phx_join",{}]')
+        rooms.turn()
     assert [str(error) for error in told] == ["no joins today"]
     reply = (
         b'["2","2","room:2","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]'

@@ -168,23 +168,27 @@ class Pair:
         conn, _, client = self.client(pick)
         self.hub.frame(conn, op, fin, payload)
         asked = self.oracle.frame(client, op, fin, payload)
-        self.same_question(asked)
+        self.same_questions([] if asked is None else [asked])
 
-    def same_question(self, expected: Asked | None) -> None:
+    def same_questions(self, expected: list[Asked]) -> None:
+        """Messages and leaves first, then the joins that wait. What is for a channel that has ended
+        meanwhile is nobody's."""
+        self.hub.start_joins()
         asked, self.driver.asked = self.driver.asked, []
-        if expected is None:
-            assert asked == []
-            return
-        [(what, handle, event, payload, binary, reference)] = asked
-        assert what == expected.what
-        assert (payload, binary) == (expected.payload, expected.binary)
-        if what == "join":
-            assert event == expected.channel.topic
-            expected.channel.handled = not expected.channel.route.stream
-            self.channels.append((handle, expected.channel))
-        else:
-            assert (event, reference) == (expected.event, expected.reference)
-            assert (handle, expected.channel) in self.channels
+        freed, self.oracle.freed = self.oracle.freed, []
+        live = [one for one in expected + freed if self.oracle.live(one.channel)]
+        live.sort(key=lambda one: one.what == "join")
+        assert len(asked) == len(live)
+        for (what, handle, event, payload, binary, reference), one in zip(asked, live, strict=True):
+            assert what == one.what
+            assert (payload, binary) == (one.payload, one.binary)
+            if what == "join":
+                assert event == one.channel.topic
+                one.channel.handled = not one.channel.route.stream
+                self.channels.append((handle, one.channel))
+            else:
+                assert (event, reference) == (one.event, one.reference)
+                assert (handle, one.channel) in self.channels
 
     def outcome(self, call: Any, expected: Outcome) -> None:
         if expected == "unencodable":
@@ -198,12 +202,14 @@ class Pair:
             body = json_or(payload, binary)
             expected = self.oracle.join_ok(channel, body, binary)
             self.outcome(lambda h=handle, b=body: self.hub.join_ok(h.sub, b, binary), expected)
+            self.same_questions([])
 
     def join_error(self, pick: int, payload: bytes) -> None:
         if found := self.channel(pick):
             handle, channel = found
             expected = self.oracle.join_error(channel, payload)
             assert self.hub.join_error(handle.sub, payload) is (expected == "sent")
+            self.same_questions([])
 
     def reply(self, pick: int, ref: str | None, status: str, payload: bytes, binary: bool) -> None:
         if found := self.channel(pick):
@@ -224,12 +230,14 @@ class Pair:
             handle, channel = found
             self.oracle.finish_leave(channel, reference)
             self.hub.finish_leave(handle.sub, reference)
+            self.same_questions([])
 
     def end(self, pick: int, crash: bool) -> None:
         if found := self.channel(pick):
             handle, channel = found
             expected = self.oracle.end(channel, crash)
             assert self.hub.end(handle.sub, crash) is expected
+            self.same_questions([])
 
     def publish(
         self, topic: str, event: str, payload: bytes, binary: bool, pick: int | None

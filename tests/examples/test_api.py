@@ -172,6 +172,10 @@ def test_every_reason_the_engine_gives_is_on_the_wires_page():
     session = "".join(path.read_text() for path in sorted((sources / "session").glob("*.rs")))
     words = set(re.findall(r'because\("([^"]+)"\)', session))
     words |= set(re.findall(r'return Err\("(\w+)"\)', session))
+    words |= set(re.findall(r'(?:decline|refuse|refuse_join)\([^)"]*"([^"]+)"\)', session)) - {
+        "null"
+    }
+    words |= set(re.findall(r'TOO_DEEP: &str = "([^"]+)"', session))
     phoenix = (sources / "phoenix" / "mod.rs").read_text()
     words |= set(re.findall(r'Self::\w+(?:\(_\))? => "(\w+)"', phoenix))
     assert len(words) >= 12
@@ -186,6 +190,9 @@ def test_the_bounds_on_the_wires_page_are_the_ones_in_force():
     assert (phoenix.MAX_GOODBYES, conversation.LEAVE_SECONDS) == (256, 30.0)
     sources = Path(__file__).parents[2] / "rust" / "core" / "src"
     assert "MAX_DEPTH: usize = 128;" in (sources / "phoenix" / "mod.rs").read_text()
-    assert "MAX_NAME: usize = 1024;" in (sources / "session" / "join.rs").read_text()
+    joins = (sources / "session" / "join.rs").read_text()
+    assert "MAX_NAME: usize = 1024;" in joins
+    assert "MAX_JOINS: usize = 16;" in joins
+    assert "const OVERHEAD: usize = 256;" in (sources / "session" / "inward.rs").read_text()
     for bound in ("1,000, and 8 MiB", "256, 30 s each", "128 levels", "1,024 bytes each"):
         assert bound in WIRE

@@ -52,6 +52,8 @@ def stats(**changes: Any) -> HubStats:
         "closes": {1001: 3, 1013: 4},
         "undecodable": {"not json": 5},
         "violations": {"unmasked frame": 6},
+        "inbox_refused": {"process": 10},
+        "timeouts": {"join": 11, "handler": 12},
         "fanout_bounds": [0.001, 0.01],
         "fanout_buckets": [7, 8, 9],
         "fanout_sum": 2.5,
@@ -113,6 +115,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
         ("moda_history_bytes", "history_bytes"),
         ("moda_history_shed_total", "history_shed"),
         ("moda_latest_bytes", "latest_bytes"),
+        ("moda_inbox_bytes", "inbox_bytes"),
     ],
 )
 async def test_each_counter_of_the_hub_is_exposed_under_its_name(name: str, counter: str) -> None:
@@ -133,10 +136,18 @@ async def test_drops_and_errors_are_told_apart_by_reason() -> None:
         ("moda_messages_refused_total", "unmatched_topic", of["unmatched"]),
         ("moda_messages_refused_total", "push_only_topic", of["to_stream"]),
         ("moda_messages_refused_total", "too_long", of["oversized"]),
+        ("moda_messages_refused_total", "too_deep", of["too_deep"]),
+        ("moda_inbox_refused_total", "process", 10),
         ("moda_decode_errors_total", "not json", 5),
         ("moda_protocol_violations_total", "unmasked frame", 6),
     ]:
         assert found[key(name, reason=reason)] == value
+
+
+async def test_timeouts_are_told_apart_by_what_took_too_long() -> None:
+    found = await page(exporter())
+    assert found[key("moda_timeouts_total", what="join")] == 11
+    assert found[key("moda_timeouts_total", what="handler")] == 12
 
 
 async def test_closes_are_counted_by_code() -> None:

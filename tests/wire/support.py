@@ -22,6 +22,7 @@ class Engine:
         self.told: list[tuple[Any, ...]] = []
         self.admits = True
         self.unencodable = False
+        self.taken_bytes = 0
         self.intercepting: list[Conversation] | None = None
 
     def join_ok(self, sub: int, response: bytes, binary: bool) -> bool:
@@ -33,6 +34,9 @@ class Engine:
     def join_error(self, sub: int, response: bytes) -> bool:
         self.told.append(("join_error", orjson.loads(response)))
         return True
+
+    def taken(self, sub: int, size: int) -> None:
+        self.taken_bytes += size
 
     def reply(self, sub: int, ref: str | None, status: str, response: bytes, binary: bool) -> bool:
         self.told.append(("reply", ref, status, response if binary else orjson.loads(response)))
@@ -84,7 +88,7 @@ class Talk:
     def say(self, event: str, payload: Any = None, ref: str | None = '"2"') -> None:
         binary = isinstance(payload, bytes)
         data = payload if binary else orjson.dumps(payload)
-        self.conversation.deliver(event, data, binary, ref)
+        self.conversation.deliver(event, data, binary, ref, len(data))
 
     async def idle(self) -> None:
         await until(lambda: self.conversation._task is None)

@@ -473,8 +473,8 @@ async def test_json_that_python_cannot_hold_is_answered_and_the_channel_lives(ta
 
     room = talk(Room)
     await room.join()
-    room.conversation.deliver("e", b'{"n":1e999}', False, '"2"')
-    room.conversation.deliver("e", b'{"n":1e999}', False, None)
+    room.conversation.deliver("e", b'{"n":1e999}', False, '"2"', 11)
+    room.conversation.deliver("e", b'{"n":1e999}', False, None, 11)
     room.say("e", 5)
     await room.idle()
     (_, ref, status, response), after = room.told[1:]

@@ -7,8 +7,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from moda import Channel, Reply
+from moda.hub import Hub
 from moda.wire import conversation as module
 from moda.wire.conversation import Rate
 
@@ -66,7 +68,7 @@ async def test_busy_channels_share_one_turn_of_the_loop(talk, monkeypatch, busy)
 # -- bounds
 
 
-async def test_the_inbox_is_bounded_and_what_is_intercepted_counts(talk, monkeypatch):
+async def test_broadcasts_that_wait_for_a_channel_that_intercepts_are_bounded(talk, monkeypatch):
     monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100)
     gate = asyncio.Event()
 
@@ -81,18 +83,119 @@ async def test_the_inbox_is_bounded_and_what_is_intercepted_counts(talk, monkeyp
     await room.join()
     room.say("first")
     await asyncio.sleep(0)
-    room.conversation.outgoing("news", b'{"pad":"' + b"x" * 60 + b'"}', False)
-    room.say("second", "y" * 60, '"3"')
-    room.say("third" * 6, "", '"4"')
-    room.say("a", "", '"' + "5" * 30 + '"')
-    assert room.told[1:] == [
-        ("reply", ref, "error", {"reason": "busy"}) for ref in ('"3"', '"4"', '"' + "5" * 30 + '"')
-    ]
-    room.say("without a ref", "y" * 60, None)
-    assert room.hub.busy == 4
-    gate.set()
+    news = b'{"pad":"' + b"x" * 60 + b'"}'
+    room.conversation.outgoing("news", news, False)
+    room.say("the client's own are the engine's to bound", "y" * 60, '"3"')
+    assert room.told[1:] == []
+    room.conversation.outgoing("news", news, False)
+    assert room.told[1:] == [("end", "crash")]
     await room.idle()
     assert room.conversation._bytes == 0
+
+
+# -- deadlines
+
+
+def watched(hub: Hub) -> None:
+    """The hub's watch, at a time when everything is overdue."""
+    for work in list(hub.under_way):
+        hub.under_way.pop(work)
+        work.overdue()
+
+
+async def test_a_join_past_its_deadline_is_refused_and_cancelled(talk):
+    ended = asyncio.Event()
+
+    class Room(Channel):
+        async def join(self, payload):
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+
+    room = talk(Room)
+    room.begin()
+    await asyncio.sleep(0)
+    with capture_logs() as lines:
+        watched(room.hub)
+    await ended.wait()
+    await room.idle()
+    assert room.told == [("join_error", {"reason": "join timed out"})]
+    assert [(line["event"], line["topic"]) for line in lines] == [
+        ("channel.join.timeout", "room:a")
+    ]
+    assert (room.hub.timeouts, room.hub.under_way) == ({"join": 1, "handler": 0}, {})
+
+
+@pytest.mark.parametrize("callback", ["joined", "handle", "outgoing"])
+async def test_a_callback_past_its_deadline_is_a_crash_that_names_the_event(talk, callback):
+    left = []
+
+    class Room(Channel):
+        async def joined(self):
+            if callback == "joined":
+                await asyncio.sleep(3600)
+
+        async def handle(self, event, payload):
+            await asyncio.sleep(3600)
+
+        async def outgoing(self, event, payload):
+            await asyncio.sleep(3600)
+
+        async def leave(self, reason):
+            left.append(reason)
+
+    room = talk(Room)
+    room.begin()
+    await asyncio.sleep(0)
+    if callback == "handle":
+        await room.idle()
+        room.say("slow")
+    elif callback == "outgoing":
+        await room.idle()
+        room.conversation.outgoing("news", b"{}", False)
+    await asyncio.sleep(0)
+    with capture_logs() as lines:
+        watched(room.hub)
+    await room.idle()
+    assert room.told[1:] == [("end", "crash")]
+    event = {"joined": "joined", "handle": "slow", "outgoing": "news"}[callback]
+    told = [(line["event"], line["topic"], line["event_name"]) for line in lines]
+    assert told == [("channel.handler.timeout", "room:a", event)]
+    assert (left, room.hub.timeouts["handler"]) == (["crash"], 1)
+
+
+async def test_without_deadlines_nothing_is_watched(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            await asyncio.sleep(0)
+
+    room = talk(Room, hub=Hub(join_seconds=0, handler_seconds=0))
+    room.begin()
+    assert not room.hub.under_way
+    await room.idle()
+    room.say("e")
+    await asyncio.sleep(0)
+    assert not room.hub.under_way
+    await room.idle()
+
+
+async def test_an_idle_channel_is_not_watched_and_a_busy_one_from_its_latest_message(talk):
+    gate = asyncio.Event()
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            await gate.wait()
+
+    room = talk(Room)
+    await room.join()
+    assert not room.hub.under_way
+    room.say("e")
+    await asyncio.sleep(0)
+    assert list(room.hub.under_way) == [room.conversation]
+    gate.set()
+    await room.idle()
+    assert not room.hub.under_way
 
 
 async def test_a_rate_admits_a_burst_of_its_count_and_then_one_per_interval(talk, monkeypatch):
@@ -129,3 +232,16 @@ async def test_a_rate_admits_a_burst_of_its_count_and_then_one_per_interval(talk
     await room.idle()
     assert len(room.told) == told
     assert room.hub.rate_limited == 2 + 2 + 5 + 1
+
+
+async def test_what_is_taken_from_the_inbox_is_told_to_the_engine(talk):
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return None
+
+    room = talk(Room, rate=Rate(2, 60))
+    await room.join()
+    for n in range(3):
+        room.say("e", n)
+    await room.idle()
+    assert room.engine.taken_bytes == 3, "also of the one over its rate"

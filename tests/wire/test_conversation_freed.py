@@ -93,7 +93,7 @@ async def test_a_channel_whose_join_comes_to_nothing_is_freed(talk, kind, payloa
         room.conversation.ended("closed")
     await room.idle()
     del room
-    assert gone() is None
+    await until(lambda: gone() is None)
 
 
 @pytest.mark.parametrize("kind", [Room, Polite])

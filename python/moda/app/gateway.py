@@ -434,7 +434,7 @@ class Gateway:
         if self._store is not None and self.durable:
             await self._store.start()
         dispatch = Dispatch(self.hub, self._routes)
-        self.hub.start(dispatch.join, _complain)
+        self.hub.start(dispatch.join, _complain, dispatch.start_joins)
         self.supervisor.start()
 
     async def trim(self) -> None:

@@ -74,6 +74,10 @@ class Settings:
     outbox_burst: int
     stall_timeout: float
     outbox_total: int
+    inbox_bytes: int
+    inbox_total: int
+    join_timeout: float
+    handler_timeout: float
     burst_bytes: int
     history_bytes: int
     asyncapi: Path | None

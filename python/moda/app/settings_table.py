@@ -162,6 +162,15 @@ _SOCKETS = (
     Spec("outbox_total", "MODA_OUTBOX_TOTAL", size(1 << 20, 1 << 40), 256 << 20,
          "Bytes that may wait for all clients together; past it those who are owed most are closed "
          "(1013)."),
+    Spec("inbox_bytes", "MODA_INBOX", size(65_536, 1 << 30), 8 << 20,
+         "Bytes of joins and messages of one client that may wait for their handlers; what does not "
+         "fit is answered `busy`."),
+    Spec("inbox_total", "MODA_INBOX_TOTAL", size(1 << 20, 1 << 40), 256 << 20,
+         "The same of all clients together. One may have as much as is still free."),
+    Spec("join_timeout", "MODA_JOIN_TIMEOUT", number(0, 86_400), 60.0,
+         "Seconds a join may take before it is answered `join timed out`; 0 is for ever."),
+    Spec("handler_timeout", "MODA_HANDLER_TIMEOUT", number(0, 86_400), 300.0,
+         "Seconds a channel's callback may take before the channel ends as in a crash; 0 is for ever."),
     Spec("burst_bytes", "MODA_BURST", size(65_536, 1 << 34), 64 << 20,
          "Bytes published in one turn of the loop, beyond which a publish sends at once."),
     Spec("history_bytes", "MODA_HISTORY", size(65_536, 1 << 40), 256 << 20,

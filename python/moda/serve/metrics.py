@@ -62,7 +62,7 @@ class HubStats(TypedDict):
     """What the hub's ``stats()`` answers, as far as it is exposed.
 
     Totals since the start, never decreasing, but for the gauges of now: ``connections``,
-    ``channels``, ``topics``, ``outbox_bytes``, ``outboxes_bytes``, ``history_bytes``,
+    ``channels``, ``topics``, ``inbox_bytes``, ``outbox_bytes``, ``outboxes_bytes``, ``history_bytes``,
     ``latest_bytes``.
     """
 
@@ -71,6 +71,7 @@ class HubStats(TypedDict):
     """Connections open, by the path of their socket."""
     channels: int
     topics: int
+    inbox_bytes: int
     outbox_bytes: int
     outboxes_bytes: int
     history_bytes: int
@@ -104,6 +105,9 @@ class HubStats(TypedDict):
     unmatched: int
     to_stream: int
     oversized: int
+    too_deep: int
+    inbox_refused: Mapping[str, int]
+    timeouts: Mapping[str, int]
     undecodable: Mapping[str, int]
     violations: Mapping[str, int]
     fanout_bounds: Sequence[float]
@@ -201,6 +205,7 @@ def _refused(stats: HubStats) -> Mapping[str, int]:
         "unmatched_topic": stats["unmatched"],
         "push_only_topic": stats["to_stream"],
         "too_long": stats["oversized"],
+        "too_deep": stats["too_deep"],
     }
 
 
@@ -249,6 +254,21 @@ _TABLE: Final = (
         _REASON,
         "WebSocket rules broken",
         itemgetter("violations"),
+    ),
+    _gauge("moda_inbox_bytes", "inbox_bytes", "Bytes of joins and messages that wait for handlers"),
+    Family(
+        "moda_inbox_refused_total",
+        "counter",
+        _REASON,
+        "Joins and messages refused as busy",
+        itemgetter("inbox_refused"),
+    ),
+    Family(
+        "moda_timeouts_total",
+        "counter",
+        ("what",),
+        "Joins and handlers ended for taking too long",
+        itemgetter("timeouts"),
     ),
     _gauge("moda_outbox_bytes", "outbox_bytes", "Bytes queued for connections"),
     _gauge(

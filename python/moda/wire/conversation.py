@@ -24,8 +24,17 @@ from moda.errors import NotJoinedError, Reject, ReplyError, ReturnError, StoreEr
 from moda.hub import Hub, encode, encode_response, must_be_free
 from moda.message import Ref, Reply, Stop
 from moda.wire.crashes import crashes, deliberate
-from moda.wire.decision import CRASHED, Check, read_join, refusal, unavailable, unreadable
+from moda.wire.decision import (
+    CRASHED,
+    TIMED_OUT,
+    Check,
+    read_join,
+    refusal,
+    unavailable,
+    unreadable,
+)
 from moda.wire.ended import Ended, orderly
+from moda.wire.pace import JoinPace
 
 if TYPE_CHECKING:
     from moda._core import Hub as Core
@@ -33,10 +42,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger("moda.channel")
 
 MAX_WAITING: Final = 1000
-"""Messages that may wait for one channel's task; the next is answered with ``busy``."""
+"""Broadcasts that may wait for one channel that intercepts them. The engine bounds the client's messages."""
 
 MAX_WAITING_BYTES: Final = 8 << 20
-"""Bytes of their payloads, events and refs."""
+"""Bytes of their payloads and events."""
 
 TURN_SECONDS: Final = 0.002
 """After so long the messages of channels let the loop serve others: as long as one slice of a fan-out.
@@ -82,6 +91,7 @@ class Conversation:
         "_bytes",
         "_check",
         "_decided",
+        "_doing",
         "_due",
         "_hub",
         "_inbox",
@@ -115,6 +125,7 @@ class Conversation:
         self._decided = decided
         self._inbox: deque[tuple[str, bytes, bool, Any, int]] | None = None
         self._bytes = 0
+        self._doing = ""
         self._task: asyncio.Task[None] | None = None
         self._spawned: set[asyncio.Task[Any]] | None = None
         self._joined = False
@@ -124,35 +135,26 @@ class Conversation:
 
     # -- the engine calls
 
-    def deliver(self, event: str, payload: bytes, binary: bool, ref: Ref | None) -> None:
-        """One message of the client."""
+    def deliver(self, event: str, payload: bytes, binary: bool, ref: Ref | None, size: int) -> None:
+        """One message of the client; ``size`` is what it counts for in the engine's budget."""
         if self._rate is not None and not self._admit(self._rate):
             self._hub.rate_limited += 1
+            self._core.taken(self.sub, size)
             if ref is not None:
                 limit = f"{self._rate.count} in {self._rate.seconds:g} s"
                 response = orjson.dumps({"reason": "rate limited", "limit": limit})
                 self._core.reply(self.sub, ref, "error", response, False)
             return
-        size = len(event) + len(payload)
-        if ref is not None:
-            size += len(ref)
-        if not self._put(event, payload, binary, ref, size):
-            self._hub.busy += 1
-            if ref is not None:
-                self._core.reply(self.sub, ref, "error", b'{"reason":"busy"}', False)
+        self._put(event, payload, binary, ref, size)
 
-    def _put(self, event: str, payload: bytes, binary: bool, ref: Any, size: int) -> bool:
-        """Queues something for the task, and starts it; False when too much waits already."""
+    def _put(self, event: str, payload: bytes, binary: bool, ref: Any, size: int) -> None:
+        """Queues something for the task, and starts it."""
         inbox = self._inbox
         if inbox is None:
             inbox = self._inbox = deque()
-        elif len(inbox) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
-            return False
         inbox.append((event, payload, binary, ref, size))
-        self._bytes += size
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
-        return True
 
     def _admit(self, rate: Rate) -> bool:
         now = time.monotonic()
@@ -164,8 +166,13 @@ class Conversation:
 
     def outgoing(self, event: str, payload: bytes, binary: bool) -> None:
         """A broadcast that this channel intercepts."""
+        if self._over:
+            return
         size = len(event) + len(payload)
-        if self._over or self._put(event, payload, binary, _OUT, size):
+        waiting = 0 if self._inbox is None else len(self._inbox)
+        if waiting < MAX_WAITING and (not waiting or self._bytes + size <= MAX_WAITING_BYTES):
+            self._bytes += size
+            self._put(event, payload, binary, _OUT, size)
             return
         # It may not miss a broadcast and believe it has heard all: it ends, and its client joins again.
         log.error("channel.overrun", waiting=MAX_WAITING, **self._about)
@@ -189,9 +196,33 @@ class Conversation:
             self._task.cancel()
         self._finish(why)
 
-    def begin(self, payload: bytes, binary: bool) -> None:
+    def begin(self, payload: bytes, binary: bool, pace: JoinPace | None = None) -> None:
         """Starts the join; its answer comes through the engine."""
-        self._task = asyncio.get_running_loop().create_task(self._join(payload, binary))
+        work = self._join(payload, binary, pace)
+        self._task = asyncio.get_running_loop().create_task(work)
+        if pace is not None:
+            pace.expect(self._task)
+        seconds = self._hub.join_seconds
+        if seconds:
+            self._hub.under_way[self] = time.perf_counter() + seconds
+
+    # -- the hub's watch calls
+
+    def overdue(self) -> None:
+        """The join, or the callback of a joined channel, has taken too long."""
+        hub = self._hub
+        if self._over:
+            return
+        if self._joined:
+            hub.timeouts["handler"] += 1
+            about = {"event_name": self._doing, "seconds": hub.handler_seconds}
+            log.error("channel.handler.timeout", **about, **self._about)
+            self._core.end(self.sub, True)
+            self._finish("crash")
+        else:
+            hub.timeouts["join"] += 1
+            log.error("channel.join.timeout", seconds=hub.join_seconds, **self._about)
+            self._refuse(TIMED_OUT)
 
     # -- the channel calls (moda.channel.Port)
 
@@ -261,12 +292,19 @@ class Conversation:
         sent = self.channel.socket.params
         crashes.log(log, event, type(self.channel), error, sent=sent, **self._about)
 
-    async def _join(self, payload: bytes, binary: bool) -> None:
-        channel = self.channel
+    async def _join(self, payload: bytes, binary: bool, pace: JoinPace | None) -> None:
+        channel, hub = self.channel, self._hub
         try:
+            if pace is not None:
+                await pace.turn()
             if not await self._admitted(payload, binary):
                 return
+            if self._over:
+                return  # what waited behind the join was another one
             if type(channel).joined is not Channel.joined:
+                self._doing = "joined"
+                if hub.handler_seconds:
+                    hub.under_way[self] = time.perf_counter() + hub.handler_seconds
                 await channel.joined()
         except BaseException as error:
             if deliberate(error):
@@ -274,6 +312,7 @@ class Conversation:
             self._crash(error)
         finally:
             self._task = None
+            hub.under_way.pop(self, None)
         if self._inbox and not self._over:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
@@ -298,17 +337,22 @@ class Conversation:
             return False
         if self._over:
             return False
+        self._hub.under_way.pop(self, None)
+        # Before the engine is told: what waited behind the join comes at once, and may end it.
+        self._joined = True
         try:
-            self._joined = self._core.join_ok(self.sub, data, as_binary)
+            accepted = self._core.join_ok(self.sub, data, as_binary)
         except ValueError as error:
             # The engine has answered the client already.
+            accepted = False
             self._report("channel.join.failed", error)
-        if not self._joined:
+        if not accepted:
+            self._joined = False
             self._finish("closed")
         elif self._decided is not None:
             self._decided()
             self._decided = None
-        return self._joined
+        return accepted
 
     def _refuse(self, response: bytes) -> None:
         if not self._over:
@@ -321,22 +365,35 @@ class Conversation:
         verbatim = channel._verbatim
         clock = time.perf_counter
         hub = self._hub
+        taken, sub = self._core.taken, self.sub
+        limit, under_way = hub.handler_seconds, hub.under_way
         until = clock() + share_of(hub)
         try:
             while inbox and not self._over:
-                if clock() > until:
+                now = clock()
+                if now > until:
                     hub.queueing += 1
+                    under_way.pop(self, None)
                     try:
                         await asyncio.sleep(0)
                     finally:
                         hub.queueing -= 1
-                    until = clock() + share_of(hub)
+                    now = clock()
+                    until = now + share_of(hub)
+                    if not inbox:
+                        return  # ended meanwhile
                 event, payload, binary, ref, size = inbox.popleft()
-                self._bytes -= size
                 if ref is _LEAVE:
                     self._core.finish_leave(self.sub, event)
                     self._finish("left")
                     return
+                if ref is _OUT:
+                    self._bytes -= size
+                else:
+                    taken(sub, size)
+                self._doing = event
+                if limit:
+                    under_way[self] = now + limit
                 try:
                     value = payload if binary else loads(payload)
                 except ValueError as error:
@@ -375,6 +432,7 @@ class Conversation:
             self._crash(error)
         finally:
             channel._ref = None
+            under_way.pop(self, None)
             # A deque keeps 600 bytes; an idle channel keeps none of them.
             self._inbox = None
             self._bytes = 0
@@ -420,14 +478,37 @@ class Conversation:
         under_way = set(self._spawned or ())
         if self._task is not None:
             under_way.add(self._task)
+        self._hub.under_way.pop(self, None)
+        if self._inbox is not None:
+            # Nobody will handle it, and a handler that is slow to end should not keep it.
+            self._inbox.clear()
         # A handler that stops its own channel is left to return.
         current = asyncio.current_task()
-        for task in under_way:
-            if task is not current:
-                task.cancel()
+        cancelled = [task for task in under_way if task is not current]
+        for task in cancelled:
+            task.cancel()
+        if cancelled:
+            self._linger(cancelled)
         if self._joined and type(channel).leave is not Channel.leave:
             self._hub.goodbyes[self.conn] += 1
             self._hub.errand(self._goodbye(why, under_way))
+
+    def _linger(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Counts cancelled work until all of it has ended: code that does not let go of a channel,
+        for a client that joins and leaves in a loop, would fill the memory."""
+        goodbyes, conn, left = self._hub.goodbyes, self.conn, len(tasks)
+        goodbyes[conn] += 1
+
+        def done(_: asyncio.Task[Any]) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                goodbyes[conn] -= 1
+                if not goodbyes[conn]:
+                    del goodbyes[conn]
+
+        for task in tasks:
+            task.add_done_callback(done)
 
     async def _goodbye(self, why: str, under_way: set[asyncio.Task[Any]]) -> None:
         """Callbacks run one at a time, the last one too: it waits for the one that was cancelled."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -10,14 +11,25 @@ import orjson
 import structlog
 
 from moda.errors import Reject, StoreError
-from moda.hub import encode_response
+from moda.hub import Hub, encode_response
 from moda.wire.crashes import crashes
 
-__all__ = ["CRASHED", "Check", "StreamJoin", "read_join", "refusal", "unavailable", "unreadable"]
+__all__ = [
+    "CRASHED",
+    "TIMED_OUT",
+    "Check",
+    "StreamJoin",
+    "read_join",
+    "refusal",
+    "unavailable",
+    "unreadable",
+]
 
 log = structlog.get_logger("moda.channel")
 
 CRASHED: Final = b'{"reason":"join crashed"}'
+
+TIMED_OUT: Final = b'{"reason":"join timed out"}'
 
 Check = Callable[[str, Any], dict[str, Any] | None]
 """Given event and payload, the error response for an invalid payload, or None."""
@@ -61,17 +73,40 @@ class StreamJoin:
     and go would otherwise hold their places under the topic's cap for as long as the stream thinks.
     """
 
-    __slots__ = ("_decided", "_task")
+    __slots__ = ("_about", "_decided", "_hub", "_sub", "task")
 
-    def __init__(self, work: Coroutine[Any, Any, None], decided: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        sub: int,
+        work: Coroutine[Any, Any, None],
+        decided: Callable[[], None] | None,
+        **about: Any,
+    ) -> None:
+        self._hub = hub
+        self._sub = sub
         self._decided = decided
-        self._task = asyncio.get_running_loop().create_task(work)
-        if decided is not None:
-            # Cancelled before its first step, the work itself never does.
-            self._task.add_done_callback(lambda _: decided())
+        self._about = about
+        self.task = asyncio.get_running_loop().create_task(work)
+        # The task itself does neither when it is cancelled before its first step.
+        self.task.add_done_callback(self._done)
+        if hub.join_seconds:
+            hub.under_way[self] = time.perf_counter() + hub.join_seconds
 
-    def ended(self, why: str) -> None:
-        """The client has gone, left or joined again."""
-        self._task.cancel()
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._hub.under_way.pop(self, None)
         if self._decided is not None:
             self._decided()
+
+    def ended(self, why: str) -> None:
+        """The client has gone."""
+        self.task.cancel()
+        if self._decided is not None:
+            self._decided()
+
+    def overdue(self) -> None:
+        """The stream has thought for too long."""
+        self._hub.timeouts["join"] += 1
+        log.error("stream.join.timeout", seconds=self._hub.join_seconds, **self._about)
+        self._hub.core.join_error(self._sub, TIMED_OUT)
+        self.task.cancel()

@@ -28,6 +28,7 @@ from moda.wire.conversation import Conversation, Rate
 from moda.wire.crashes import crashes, deliberate
 from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal, unavailable
 from moda.wire.handshake import HandshakeOptions, Negotiated, negotiate
+from moda.wire.pace import JoinPace
 from moda.wire.token import TokenRule, presented_token
 
 __all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route", "SocketDialect"]
@@ -35,7 +36,7 @@ __all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route", 
 log = structlog.get_logger("moda.socket")
 
 MAX_GOODBYES: Final = 256
-"""``leave`` callbacks that may be under way for one connection before its joins are answered with
+"""``leave`` callbacks and cancelled tasks that may be under way for one connection before its joins are answered with
 ``busy``. Leaving and joining in a loop would otherwise be a way to fill the memory."""
 
 SocketDialect = Literal["phoenix", "json"]
@@ -85,6 +86,11 @@ class Dispatch:
         self._hub = hub
         self._routes = routes
         self._undecided: Counter[str] = Counter()
+        self._pace = JoinPace(hub)
+
+    def start_joins(self) -> None:
+        """Called by the engine when joins wait: starts as many as a turn of the loop has time for."""
+        self._pace.start()
 
     def join(
         self,
@@ -107,13 +113,19 @@ class Dispatch:
         if isinstance(serves, Stream):
             decided = self._place(target, topic)
             request = JoinRequest(topic, params, payload, socket)
-            work = self._join_stream(serves, target.check, sub, conn, request, binary, decided)
-            if type(serves).join is Stream.join and not target.durable:
+            asks = type(serves).join is not Stream.join or target.durable
+            pace = self._pace if asks else None
+            work = self._join_stream(
+                serves, target.check, sub, conn, request, binary, decided, pace
+            )
+            if pace is None:
                 # Nobody to ask: it runs to its end as it is, and needs no task.
                 with suppress(StopIteration):
                     work.send(None)
                 return None
-            return StreamJoin(work, decided)
+            join = StreamJoin(self._hub, sub, work, decided, topic=topic, connection_id=conn)
+            pace.expect(join.task)
+            return join
         try:
             channel = serves()
         except BaseException as error:
@@ -128,7 +140,7 @@ class Dispatch:
         conversation = Conversation(
             self._hub, sub, channel, target.check, target.rate, decided, conn
         )
-        conversation.begin(payload, binary)
+        conversation.begin(payload, binary, self._pace)
         return conversation
 
     def _place(self, target: Route, topic: str) -> Callable[[], None] | None:
@@ -178,10 +190,13 @@ class Dispatch:
         request: JoinRequest,
         binary: bool,
         decided: Callable[[], None] | None,
+        pace: JoinPace | None,
     ) -> None:
         core = self._hub.core
         about = {"topic": request.topic, "connection_id": conn}
         try:
+            if pace is not None:
+                await pace.turn()
             request.payload = read_join(request.payload, binary, check)
             data, as_binary = encode_response(await stream.join(request))
             await self._hub.ready(request.topic)

@@ -109,7 +109,10 @@ impl From<Fault> for FeedError {
 /// # Errors
 /// [`FeedError`], the first that applies: `TooDeep`, `NotUtf8`, `NotJson`, `NotAnEvent`.
 pub fn unwrap_combined(frame: &[u8]) -> Result<Combined<'_>, FeedError> {
-    let text = json::bounded_text(frame)?;
+    if json::nests_too_deep(frame) {
+        return Err(FeedError::TooDeep);
+    }
+    let text = json::text(frame)?;
     if json::first_byte(text) != Some(b'{') {
         return Err(if json::is_json(text) {
             FeedError::NotAnEvent

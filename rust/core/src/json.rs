@@ -2,8 +2,8 @@
 //!
 //! Grammar is `serde_json`'s business. Two things are not. Its skipping parser, which lets payloads
 //! through as text, does not look at surrogate pairs, yet half a pair makes other decoders fail
-//! later, in somebody else's process. And nesting has to be bounded for the recursive decoders
-//! that come after.
+//! later, in somebody else's process. And nesting has to be measured for the recursive decoders
+//! that come after: `serde_json` skips a value without recursion.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,12 +27,17 @@ pub enum Fault {
     TooDeep,
 }
 
-/// The frame as text, bounded in depth; not yet known to be JSON.
+/// The frame as text, not yet known to be JSON.
+pub(crate) fn text(frame: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(frame).map_err(|_| Fault::NotUtf8)
+}
+
+/// As [`text`], bounded in depth.
 pub(crate) fn bounded_text(frame: &[u8]) -> Result<&str, Fault> {
     if nests_too_deep(frame) {
         return Err(Fault::TooDeep);
     }
-    std::str::from_utf8(frame).map_err(|_| Fault::NotUtf8)
+    text(frame)
 }
 
 /// The first byte that is not white space: it decides the type of the value.

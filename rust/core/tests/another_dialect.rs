@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use moda_core::gateway::{
-    Began, Body, Content, Dialect, End, Event, Gateway, Kind, Notes, Route, Unsent, Verdict,
+    Began, Body, Content, Dialect, End, Event, Gateway, Join, Kind, Notes, Route, Unsent, Verdict,
 };
 use moda_core::hub::{Config, ConnKey, Hub, Policy, Sink, SubKey};
 
@@ -40,20 +40,20 @@ impl<H> Dialect<H> for Lines {
         match (text.as_bytes()[0], found) {
             (b'+', None) => {
                 let topic = &text[1..];
-                let Ok(target) = gateway.target(conn, topic) else {
-                    line(gateway, conn, "! no such topic");
-                    return Verdict::Done;
-                };
-                Verdict::Join {
-                    sub: gateway.subscribe(conn, topic, target.route, None, Box::new(())),
-                    route: target.route,
-                    topic: topic.into(),
-                    params: target.params,
+                let join = Join {
                     payload: Content {
                         binary: false,
                         bytes: (&b"{}"[..]).into(),
                     },
+                    since: None,
+                    notes: Box::new(()),
+                };
+                let target = gateway.target(conn, topic);
+                if target.is_ok_and(|target| gateway.subscribe(conn, topic, target, join).is_ok()) {
+                    return Verdict::Done;
                 }
+                line(gateway, conn, "! no such topic");
+                Verdict::Done
             }
             (b'-', Some(sub)) => {
                 gateway.finish_leave(sub, "");
@@ -115,13 +115,11 @@ fn a_protocol_of_one_folder_is_served_beside_the_others() {
     };
     let (conn, other) = (open("lines"), open("json"));
     let (lines, json) = (Lines, br#"{"type":"subscribe","topic":"news"}"#);
-    let asked = [
-        lines.message(&mut gateway, conn, true, b"+news"),
-        moda_core::dialect::websocket::receive(&mut gateway, other, 1, true, false, json),
-    ];
-    for verdict in asked {
-        let Verdict::Join { sub, .. } = verdict else {
-            panic!("{verdict:?}")
+    lines.message(&mut gateway, conn, true, b"+news");
+    moda_core::dialect::websocket::receive(&mut gateway, other, 1, true, false, json);
+    while let Some(join) = gateway.next_join() {
+        let Verdict::Join { sub, .. } = join else {
+            panic!("{join:?}")
         };
         gateway.join_ok(sub, Body::Json(b"{}")).unwrap();
     }

@@ -206,7 +206,7 @@ fn a_text_message_without_escapes_borrows_everything() {
 fn a_message_names_what_is_wrong_with_it() {
     let table: &[(&[u8], &str)] = &[
         (b"[]", "frame has fewer than 5 elements"),
-        (&[b'['; 200], "frame nests deeper than 128 levels"),
+        (&[b'['; 200], "frame is not valid JSON"),
         (
             b"{}",
             "frame is not a JSON array [join_ref, ref, topic, event, payload]",

@@ -58,14 +58,10 @@ impl Client {
 
     fn says<'f>(&mut self, message: &'f str) -> Verdict<'f> {
         let op = Opcode::Text as u8;
-        websocket::receive(
-            &mut self.gateway,
-            self.conn,
-            op,
-            true,
-            false,
-            message.as_bytes(),
-        )
+        let message = message.as_bytes();
+        let verdict = websocket::receive(&mut self.gateway, self.conn, op, true, false, message);
+        let join = self.gateway.next_join();
+        join.unwrap_or(verdict)
     }
 
     /// A message that the dialect answers alone; its answers.
@@ -203,17 +199,33 @@ fn a_refused_subscription_is_an_error_and_so_is_what_waited_for_it() {
     let mut client = Client::new();
     let sub = client.wants("room:1", "");
     let message = r#"{"type":"publish","id":2,"topic":"room:1","event":"say"}"#;
-    assert!(matches!(client.says(message), Verdict::Message { .. }));
+    assert!(matches!(client.says(message), Verdict::Done), "it waits");
     client
         .gateway
         .join_error(sub, br#"{"reason":"no"}"#)
         .unwrap();
+    assert!(client.gateway.next_deferred().is_none());
     let heard = client.hears();
     let refused = r#"{"type":"error","id":1,"topic":"room:1","code":"refused","message":"the subscription was refused","response":{"reason":"no"}}"#;
     assert_eq!(heard[0], refused);
     assert!(heard[1].starts_with(r#"{"type":"error","id":2,"code":"not_subscribed""#));
     assert_eq!(heard.len(), 2);
     assert_eq!(client.gateway.counts.channels, 0);
+}
+
+#[test]
+fn what_comes_while_a_subscription_is_decided_is_taken_behind_the_decision() {
+    let mut client = Client::new();
+    let sub = client.wants("room:1", "");
+    client.says(r#"{"type":"publish","id":2,"topic":"room:1","event":"say","payload":[1]}"#);
+    client.says(r#"{"type":"unsubscribe","id":3,"topic":"room:1"}"#);
+    assert_eq!(client.gateway.set_handle(sub, 1), None);
+    client.gateway.join_ok(sub, Body::Json(b"{}")).unwrap();
+    let freed: Vec<Verdict<'_>> = std::iter::from_fn(|| client.gateway.next_deferred()).collect();
+    let [Verdict::Message { reference, .. }, Verdict::Leave { .. }] = &freed[..] else {
+        panic!("{freed:?}")
+    };
+    assert_eq!(reference, "2");
 }
 
 #[test]

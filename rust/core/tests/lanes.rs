@@ -37,8 +37,9 @@ impl Wire {
     }
 
     fn send(&mut self, conn: ConnKey, frame: &str) -> Option<SubKey> {
-        match websocket::receive(&mut self.gateway, conn, 1, true, false, frame.as_bytes()) {
-            Verdict::Join { sub, .. } => Some(sub),
+        websocket::receive(&mut self.gateway, conn, 1, true, false, frame.as_bytes());
+        match self.gateway.next_join() {
+            Some(Verdict::Join { sub, .. }) => Some(sub),
             _ => None,
         }
     }
@@ -183,7 +184,7 @@ fn a_place_that_is_served_already_is_not_moved() {
 }
 
 #[test]
-fn a_client_cannot_join_a_lane_by_its_address() {
+fn a_client_that_names_no_pattern_cannot_join_a_lane_by_its_address() {
     let mut wire = Wire::new();
     let conn = wire.connect();
     let refused = wire.send(
@@ -195,10 +196,41 @@ fn a_client_cannot_join_a_lane_by_its_address() {
 }
 
 #[test]
-fn a_wildcard_route_does_not_lead_into_a_lane() {
+fn a_topic_with_nul_is_routed_and_does_not_lead_into_the_lane_that_is_called_like_it() {
+    let mut wire = Wire::new();
+    let (laned, other) = (wire.connect(), wire.connect());
+    wire.join(laned, "any", Some("any\x00250"));
+    wire.join(other, "any\\u0000250", None);
+    wire.publish("any\x00250", r#"{"n":1}"#);
+    assert!(wire.said(laned).ends_with(r#"{"n":1}]"#));
+    assert_eq!(wire.said(other), "");
+    assert_eq!(wire.gateway.hub.subscribers("any"), 1);
+    // Without the lane the address is the topic's alone.
+    wire.gateway.lost(laned);
+    wire.publish("any\x00250", r#"{"n":2}"#);
+    assert!(wire
+        .said(other)
+        .ends_with("[null,null,\"any\\u0000250\",\"metric\",{\"n\":2}]"));
+    wire.gateway.lost(other);
+    assert_eq!(wire.gateway.hub.topics(), 0);
+}
+
+#[test]
+fn a_topic_with_nul_keeps_its_name_in_every_answer() {
     let mut wire = Wire::new();
     let conn = wire.connect();
-    let refused = wire.send(conn, "[\"1\",\"1\",\"any\\u0000250\",\"phx_join\",{}]");
-    assert!(refused.is_none());
-    assert!(wire.said(conn).contains("unmatched topic"));
+    let sub = wire.send(conn, "[\"1\",\"1\",\"any\\u0000\",\"phx_join\",{}]");
+    wire.gateway
+        .join_ok(sub.expect("a join"), Body::Json(b"{}"))
+        .expect("a reply");
+    wire.send(conn, "[\"1\",\"2\",\"any\\u0000\",\"phx_leave\",{}]");
+    let said = wire.said(conn);
+    assert!(
+        said.contains("[\"1\",\"1\",\"any\\u0000\",\"phx_reply\""),
+        "{said}"
+    );
+    assert!(
+        said.contains("[\"1\",\"1\",\"any\\u0000\",\"phx_close\""),
+        "{said}"
+    );
 }

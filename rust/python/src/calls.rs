@@ -2,6 +2,7 @@
 
 use moda_core::dialect::websocket;
 use moda_core::gateway::{Content, Verdict};
+use moda_core::hub::SubKey;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
@@ -10,15 +11,15 @@ use slotmap::Key;
 use crate::hub::{conn_key, sub_key, Hub};
 
 /// A call into Python that a frame asks for, made after the engine is let go.
-enum Call {
+pub enum Call {
     Nothing,
-    Join(Py<PyAny>, JoinArgs),
     Message(
         Py<PyAny>,
         Py<PyString>,
         Py<PyBytes>,
         bool,
         Option<Py<PyString>>,
+        usize,
     ),
     Leave(Py<PyAny>, Py<PyString>),
 }
@@ -34,6 +35,27 @@ struct JoinArgs {
     binary: bool,
 }
 
+fn bytes_of(py: Python<'_>, content: &Content<'_>) -> Py<PyBytes> {
+    PyBytes::new(py, &content.bytes).unbind()
+}
+
+impl Call {
+    /// Makes the call. The engine must be let go.
+    pub fn make(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Nothing => {}
+            Self::Message(handle, event, payload, binary, reference, size) => {
+                let said = (event, payload, binary, reference, size);
+                handle.call_method1(py, intern!(py, "deliver"), said)?;
+            }
+            Self::Leave(handle, reference) => {
+                handle.call_method1(py, intern!(py, "leaving"), (reference,))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Hub {
     /// Bytes of a connection, unmasked in place; the way in for `_session`. Returns what
     /// `moda_core::hub::Hub::wants`.
@@ -46,7 +68,8 @@ impl Hub {
                 let verdict = websocket::read(&mut hub.gateway, key, &mut bytes);
                 hub.call_for(slf.py(), verdict)
             };
-            Self::make(slf, call)?;
+            call.make(slf.py())?;
+            Self::settle(slf)?;
             if bytes.is_empty() {
                 let mut hub = slf.try_borrow_mut()?;
                 return Ok(websocket::wants(&mut hub.gateway, key));
@@ -69,104 +92,96 @@ impl Hub {
                 websocket::receive(&mut hub.gateway, conn_key(conn), op, fin, false, payload);
             hub.call_for(slf.py(), verdict)
         };
-        Self::make(slf, call)
-    }
-
-    /// Makes a call with the engine let go.
-    fn make(slf: &Bound<'_, Self>, call: Call) -> PyResult<()> {
-        let py = slf.py();
-        match call {
-            Call::Nothing => {}
-            Call::Message(handle, event, payload, binary, reference) => {
-                handle.call_method1(
-                    py,
-                    intern!(py, "deliver"),
-                    (event, payload, binary, reference),
-                )?;
-            }
-            Call::Leave(handle, reference) => {
-                handle.call_method1(py, intern!(py, "leaving"), (reference,))?;
-            }
-            Call::Join(joins, args) => {
-                // Ends first: who joins again must find the place free that it held until now.
-                Self::settle(slf)?;
-                Self::ask_join(slf, &joins, args)?;
-            }
-        }
+        call.make(slf.py())?;
         Self::settle(slf)
     }
 
-    fn call_for(&self, py: Python<'_>, verdict: Verdict<'_>) -> Call {
-        let content = |content: &Content<'_>| PyBytes::new(py, &content.bytes).unbind();
+    /// What a verdict asks of Python. Joins are asked by `ask_joins` alone.
+    pub fn call_for(&mut self, py: Python<'_>, verdict: Verdict<'_>) -> Call {
         match verdict {
-            Verdict::Done => Call::Nothing,
+            Verdict::Done | Verdict::Join { .. } => Call::Nothing,
             Verdict::Message {
                 sub,
                 event,
                 payload,
                 reference,
+                size,
             } => {
-                let handle = self
-                    .gateway
-                    .hub
-                    .sub(sub)
-                    .and_then(|sub| sub.seat.handle.as_ref());
-                match handle {
-                    Some(handle) => Call::Message(
-                        handle.clone_ref(py),
-                        PyString::new(py, &event).unbind(),
-                        content(&payload),
-                        payload.binary,
-                        (reference != "null").then(|| PyString::new(py, &reference).unbind()),
-                    ),
-                    None => Call::Nothing,
-                }
+                let Some(handle) = self.handle(py, sub) else {
+                    self.gateway.taken(sub, size);
+                    return Call::Nothing;
+                };
+                Call::Message(
+                    handle,
+                    PyString::new(py, &event).unbind(),
+                    bytes_of(py, &payload),
+                    payload.binary,
+                    (reference != "null").then(|| PyString::new(py, &reference).unbind()),
+                    size,
+                )
             }
-            Verdict::Leave { sub, reference } => {
-                let handle = self
-                    .gateway
-                    .hub
-                    .sub(sub)
-                    .and_then(|sub| sub.seat.handle.as_ref());
-                match handle {
-                    Some(handle) => {
-                        Call::Leave(handle.clone_ref(py), PyString::new(py, &reference).unbind())
-                    }
-                    None => Call::Nothing,
-                }
-            }
-            Verdict::Join {
-                sub,
-                route,
-                topic,
-                params,
-                payload,
-            } => {
-                let found = PyDict::new(py);
-                for (name, value) in params {
-                    // Setting a string under a string fails only without memory.
-                    let _ = found.set_item(name, value);
-                }
-                let conn = self.gateway.hub.sub(sub).map(|sub| sub.conn);
-                let peer = conn.and_then(|conn| Some((conn, self.peers.get(conn)?)));
-                match (peer, &self.driver) {
-                    (Some((conn, peer)), Some(driver)) => Call::Join(
-                        driver.joins.clone_ref(py),
-                        JoinArgs {
-                            sub: sub.data().as_ffi(),
-                            conn: conn.data().as_ffi(),
-                            route,
-                            socket: peer.socket.clone_ref(py),
-                            topic: PyString::new(py, &topic).unbind(),
-                            params: found.unbind(),
-                            payload: content(&payload),
-                            binary: payload.binary,
-                        },
-                    ),
-                    _ => Call::Nothing,
-                }
+            Verdict::Leave { sub, reference } => match self.handle(py, sub) {
+                Some(handle) => Call::Leave(handle, PyString::new(py, &reference).unbind()),
+                None => Call::Nothing,
+            },
+        }
+    }
+
+    fn handle(&self, py: Python<'_>, sub: SubKey) -> Option<Py<PyAny>> {
+        let handle = self.gateway.hub.sub(sub)?.seat.handle.as_ref()?;
+        Some(handle.clone_ref(py))
+    }
+
+    /// Asks about at most so many of the joins that wait.
+    pub fn ask_joins(slf: &Bound<'_, Self>, most: usize) -> PyResult<()> {
+        for _ in 0..most {
+            let asked = {
+                let mut hub = slf.try_borrow_mut()?;
+                let Some(join) = hub.gateway.next_join() else {
+                    return Ok(());
+                };
+                hub.tick();
+                hub.question(slf.py(), join)
+            };
+            if let Some((joins, args)) = asked {
+                // Ends first: who joins again must find the place free that it held until now.
+                Self::settle(slf)?;
+                Self::ask_join(slf, &joins, args)?;
             }
         }
+        Ok(())
+    }
+
+    fn question(&self, py: Python<'_>, join: Verdict<'_>) -> Option<(Py<PyAny>, JoinArgs)> {
+        let Verdict::Join {
+            sub,
+            route,
+            topic,
+            params,
+            payload,
+        } = join
+        else {
+            return None;
+        };
+        let found = PyDict::new(py);
+        for (name, value) in params {
+            // Setting a string under a string fails only without memory.
+            let _ = found.set_item(name, value);
+        }
+        let conn = self.gateway.hub.sub(sub)?.conn;
+        let peer = self.peers.get(conn)?;
+        let driver = self.driver.as_ref()?;
+        let args = JoinArgs {
+            sub: sub.data().as_ffi(),
+            conn: conn.data().as_ffi(),
+            route,
+            socket: peer.socket.clone_ref(py),
+            topic: PyString::new(py, &topic).unbind(),
+            params: found.unbind(),
+            payload: bytes_of(py, &payload),
+            binary: payload.binary,
+        };
+        Some((driver.joins.clone_ref(py), args))
     }
 
     /// Hands a join to Python, which answers now or later; keeps what it returns as the handle.

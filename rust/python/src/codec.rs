@@ -28,6 +28,7 @@ fn decoded<'py>(
     let (payload, binary) = match message.payload {
         Payload::Json(json) => (json.as_bytes(), false),
         Payload::Binary(data) => (data, true),
+        Payload::TooDeep => return Err(PyValueError::new_err("too_deep")),
     };
     Ok((
         message.join_ref.into_owned(),

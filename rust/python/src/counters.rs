@@ -1,6 +1,6 @@
 //! The engine's counters as the dictionary a scrape reads; the stub documents the keys.
 
-use moda_core::gateway::Gateway;
+use moda_core::gateway::{Full, Gateway};
 use moda_core::hub::FANOUT_BOUNDS;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -13,7 +13,7 @@ pub fn counters<'py>(
     let engine = &gateway.hub;
     let (stats, counts) = (&engine.stats, &gateway.counts);
     let all = PyDict::new(py);
-    let numbers: [(&str, u64); 33] = [
+    let numbers: [(&str, u64); 35] = [
         ("connections", engine.connections() as u64),
         ("channels", counts.channels),
         ("topics", engine.topics() as u64),
@@ -27,6 +27,7 @@ pub fn counters<'py>(
         ("deliveries", stats.deliveries),
         ("sends", stats.sends),
         ("short_sends", stats.short_sends),
+        ("inbox_bytes", gateway.inward.bytes() as u64),
         ("outbox_bytes", stats.outbox_bytes as u64),
         ("history_bytes", stats.history_bytes as u64),
         ("history_shed", stats.history_shed),
@@ -46,6 +47,7 @@ pub fn counters<'py>(
         ("unmatched", counts.unmatched),
         ("to_stream", counts.to_stream),
         ("oversized", counts.oversized),
+        ("too_deep", counts.too_deep),
         ("fanout_count", stats.fanout.count),
     ];
     for (name, value) in numbers {
@@ -70,6 +72,8 @@ pub fn counters<'py>(
         "undecodable",
         counts.undecodable.iter().map(|(k, v)| (*k, *v)).collect(),
     )?;
+    let refused = Full::ALL.map(|why| (why.as_str(), gateway.inward.refused(why)));
+    labelled("inbox_refused", refused.to_vec())?;
     labelled(
         "violations",
         counts.violations.iter().map(|(k, v)| (*k, *v)).collect(),

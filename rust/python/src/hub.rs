@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use moda_core::dialect;
-use moda_core::gateway::{Body, Gateway, Kind, Route, Unsent};
+use moda_core::gateway::{Body, Gateway, InwardLimits, Kind, Route, Unsent};
 use moda_core::hub::{
     Codec, Config, Conn, ConnKey, Delivery, Hub as Engine, Policy, Sink, SubKey, Topic,
 };
@@ -34,6 +34,8 @@ pub struct Driver {
     pub call_later: Option<Py<PyAny>>,
     pub cut_overdue: Py<PyAny>,
     pub joins: Py<PyAny>,
+    /// What is called when joins wait: it calls `start_joins` until that says there are no more.
+    pub pace: Py<PyAny>,
     pub complaints: Py<PyAny>,
     /// Hears what is needed of the store; None where there is none.
     pub wants: Option<Py<PyAny>>,
@@ -49,6 +51,7 @@ pub struct Hub {
     pub(crate) scheduled: bool,
     /// A timer of ours is under way.
     pub(crate) timed: bool,
+    pub(crate) joins_scheduled: bool,
     started: Instant,
 }
 
@@ -107,8 +110,8 @@ impl Hub {
 #[pymethods]
 impl Hub {
     #[new]
-    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, outbox_burst=0, stall_ms=10_000, outboxes_bytes=256 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000))]
-    #[allow(clippy::too_many_arguments)] // each a bound an operator may set, by name
+    #[pyo3(signature = (*, epoch, outbox_bytes=1 << 20, outbox_burst=0, stall_ms=10_000, outboxes_bytes=256 << 20, log_bytes=64 << 20, history_bytes=256 << 20, slice_us=2000, close_grace_ms=5000, inbox_messages=1000, inbox_bytes=8 << 20, inbox_total=256 << 20))]
+    #[allow(clippy::too_many_arguments)] // by keyword: each is one limit of the hub
     fn new(
         epoch: u64,
         outbox_bytes: usize,
@@ -119,6 +122,9 @@ impl Hub {
         history_bytes: usize,
         slice_us: u64,
         close_grace_ms: u64,
+        inbox_messages: u32,
+        inbox_bytes: usize,
+        inbox_total: usize,
     ) -> Self {
         let config = Config {
             outbox_bytes,
@@ -130,26 +136,35 @@ impl Hub {
             slice: std::time::Duration::from_micros(slice_us),
             close_grace_ms,
         };
+        let mut gateway = dialect::gateway(Engine::new(config, epoch));
+        gateway.inward.limits = InwardLimits {
+            messages: inbox_messages,
+            connection: inbox_bytes,
+            process: inbox_total,
+        };
         Self {
-            gateway: dialect::gateway(Engine::new(config, epoch)),
+            gateway,
             paths: Vec::new(),
             peers: SecondaryMap::new(),
             driver: None,
             scheduled: false,
             timed: false,
+            joins_scheduled: false,
             started: Instant::now(),
         }
     }
 
-    #[pyo3(signature = (call_soon, joins, complaints, call_later=None, wants=None))]
+    #[pyo3(signature = (call_soon, joins, complaints, call_later=None, pace=None, wants=None))]
     fn attach(
         slf: &Bound<'_, Self>,
         call_soon: Py<PyAny>,
         joins: Py<PyAny>,
         complaints: Py<PyAny>,
         call_later: Option<Py<PyAny>>,
+        pace: Option<Py<PyAny>>,
         wants: Option<Py<PyAny>>,
     ) -> PyResult<()> {
+        let all = slf.getattr(intern!(slf.py(), "start_joins"))?.unbind();
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
         let cut_overdue = slf.getattr(intern!(slf.py(), "cut_overdue"))?.unbind();
         let mut hub = slf.try_borrow_mut()?;
@@ -159,11 +174,13 @@ impl Hub {
             call_later,
             cut_overdue,
             joins,
+            pace: pace.unwrap_or(all),
             complaints,
             wants,
         });
         hub.scheduled = false;
         hub.timed = false;
+        hub.joins_scheduled = false;
         Ok(())
     }
 
@@ -328,6 +345,21 @@ impl Hub {
     }
 
     // -- decisions on channels
+
+    /// Asks about the joins that wait, at most so many; True when there are more.
+    #[pyo3(signature = (most=usize::MAX))]
+    fn start_joins(slf: &Bound<'_, Self>, most: usize) -> PyResult<bool> {
+        Self::ask_joins(slf, most)?;
+        Self::settle(slf)?;
+        let mut hub = slf.try_borrow_mut()?;
+        hub.joins_scheduled = hub.gateway.has_joins();
+        Ok(hub.joins_scheduled)
+    }
+
+    /// A message that was delivered is handled now: it waits no longer.
+    fn taken(&mut self, sub: u64, size: usize) {
+        self.gateway.taken(sub_key(sub), size);
+    }
 
     fn join_ok(slf: &Bound<'_, Self>, sub: u64, response: &[u8], binary: bool) -> PyResult<bool> {
         let outcome = slf
@@ -599,6 +631,7 @@ impl Hub {
             visit.call(&driver.call_later)?;
             visit.call(&driver.cut_overdue)?;
             visit.call(&driver.joins)?;
+            visit.call(&driver.pace)?;
             visit.call(&driver.complaints)?;
             if let Some(wants) = &driver.wants {
                 visit.call(wants)?;

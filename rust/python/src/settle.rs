@@ -13,12 +13,16 @@ impl Hub {
     pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let (ended, complaints, wants, writes, actions, schedule, timer) = {
+            let (ended, freed, complaints, wants, writes, actions, schedule, timer, start, hasty) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.gateway.close_slow();
                 let mut ended = Vec::new();
                 while let Some(end) = hub.gateway.next_ended() {
                     ended.push(end);
+                }
+                let mut freed = Vec::new();
+                while let Some(verdict) = hub.gateway.next_deferred() {
+                    freed.push(hub.call_for(py, verdict));
                 }
                 let mut complaints = Vec::new();
                 while let Some((conn, code, reason)) = hub.gateway.next_complaint() {
@@ -53,16 +57,34 @@ impl Hub {
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
                 let timer = hub.timer(py);
-                (ended, complaints, wants, writes, actions, schedule, timer)
+                let start = !hub.joins_scheduled && hub.gateway.has_joins();
+                let driver = hub.driver.as_ref().filter(|_| start);
+                let start = driver.map(|d| (d.call_soon.clone_ref(py), d.pace.clone_ref(py)));
+                hub.joins_scheduled |= start.is_some();
+                let mut hasty = Vec::new();
+                while let Some(conn) = hub.gateway.next_hasty() {
+                    hasty.extend(hub.peers.get(conn).map(|peer| peer.transport.clone_ref(py)));
+                }
+                (
+                    ended, freed, complaints, wants, writes, actions, schedule, timer, start, hasty,
+                )
             };
             if let Some((call_later, seconds, cut_overdue)) = timer {
                 call_later.call1(py, (seconds, cut_overdue))?;
             }
+            if let Some((call_soon, pace)) = start {
+                call_soon.call1(py, (pace,))?;
+            }
             if let Some((call_soon, flush)) = schedule {
                 call_soon.call1(py, (flush,))?;
             }
-            let idle = ended.is_empty() && complaints.is_empty() && wants.is_empty();
-            if idle && writes.is_empty() && actions.is_empty() {
+            for transport in hasty {
+                let protocol = transport.call_method0(py, intern!(py, "get_protocol"));
+                let held = protocol.and_then(|p| p.call_method0(py, intern!(py, "hold")));
+                Self::report(slf, held);
+            }
+            let told = ended.is_empty() && freed.is_empty() && complaints.is_empty();
+            if told && wants.is_empty() && writes.is_empty() && actions.is_empty() {
                 return Ok(());
             }
             for (fetch, sub, topic, after) in wants {
@@ -73,6 +95,9 @@ impl Hub {
             }
             for (handle, why) in ended {
                 Self::report(slf, handle.call_method1(py, intern!(py, "ended"), (why,)));
+            }
+            for call in freed {
+                Self::report(slf, call.make(py).map(|()| py.None()));
             }
             for (conn, transport, bytes) in writes {
                 Self::write(slf, conn, &transport, &bytes)?;

@@ -29,7 +29,7 @@ impl<H> Gateway<H> {
             // What had begun to come is not waited for any more.
             link.assembler = Assembler::default();
         }
-        self.end_all(over, why);
+        self.end_all(conn, over, why);
     }
 
     /// Closes a connection for what its client sent.
@@ -51,10 +51,12 @@ impl<H> Gateway<H> {
     pub fn lost(&mut self, conn: ConnKey) {
         let over = self.hub.remove(conn);
         self.links.remove(conn);
-        self.end_all(over, "closed");
+        self.end_all(conn, over, "closed");
     }
 
-    fn end_all(&mut self, over: Vec<Subscription<H>>, why: &'static str) {
+    fn end_all(&mut self, conn: ConnKey, over: Vec<Subscription<H>>, why: &'static str) {
+        self.inward.forget_all(conn);
+        self.requests.forget(conn);
         for subscription in over {
             self.counts.channels -= 1;
             self.tell_ended(subscription.handle, why);

@@ -1,23 +1,24 @@
 //! The gateway: mounts and routes, joins and ends, publishing. It knows no protocol.
 //!
 //! A connection is a sink of the hub and a [`Dialect`]. Bytes go through the dialect, which answers
-//! by itself what needs no decision and returns a [`Verdict`] for what does. The driver decides and
-//! says so through [`Gateway::join_ok`], [`Gateway::reply`] and the others, now or later: a slow
+//! by itself what needs no decision and returns a [`Verdict`] for what does. Joins come through
+//! [`Gateway::next_join`], in turn over all connections. The driver decides and says so through [`Gateway::join_ok`], [`Gateway::reply`] and the others, now or later: a slow
 //! join blocks nothing. The gateway keeps the books (who has joined, what has ended, what is
 //! counted) and lets the dialect say it to the client. `H` is whatever the driver wants to find
 //! again with a subscription.
 //!
-//! After any call the driver should look at [`Gateway::next_ended`], [`Gateway::next_complaint`]
-//! and, through `hub`, at flushes, writes and actions.
+//! After any call the driver should look at [`Gateway::next_ended`], [`Gateway::next_deferred`],
+//! [`Gateway::next_complaint`] and, through `hub`, at flushes, writes and actions.
 
 mod dialect;
 mod ends;
 mod event;
+mod inward;
 mod publish;
 mod replay;
 mod subscribe;
+mod undecided;
 mod verdict;
-mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,11 +31,14 @@ use crate::ws::{Assembler, FrameReader};
 
 pub use dialect::{Began, Dialect, End, Notes, Recovery};
 pub use event::{Body, Event};
+pub use inward::{Full, Inward, InwardLimits};
 pub use replay::Want;
 use replay::{Replays, Resume};
-pub use subscribe::{Refusal, Target};
+pub use subscribe::{Join, Refusal, Target};
+pub(crate) use undecided::message_size;
+use undecided::{Requests, Undecided};
+pub use undecided::{Wish, MAX_JOINS};
 pub use verdict::{Content, Verdict};
-pub use waiting::Waiting;
 
 /// A topic, event or reference longer than this is refused: they are kept, per subscription and
 /// per message that waits.
@@ -82,6 +86,9 @@ pub struct Subscription<H> {
     pub route: usize,
     pub stage: Stage,
     pub handle: Option<H>,
+    /// While its join is not decided.
+    undecided: Option<Box<Undecided>>,
+    waiting: inward::Waiting,
     /// While its client has not come to the live order, see `replay`.
     resume: Option<Box<Resume>>,
     /// The dialect's own.
@@ -122,6 +129,8 @@ pub struct Counts {
     pub to_stream: u64,
     /// Messages whose event or ref is longer than is kept.
     pub oversized: u64,
+    /// Messages whose payload nests too deeply.
+    pub too_deep: u64,
     /// Subscriptions now, undecided ones included.
     pub channels: u64,
     pub undecodable: BTreeMap<&'static str, u64>,
@@ -141,6 +150,10 @@ pub struct Gateway<H> {
     ended: VecDeque<(H, &'static str)>,
     complaints: VecDeque<(ConnKey, u16, &'static str)>,
     replays: Replays,
+    pub inward: Inward,
+    requests: Requests,
+    deferred: VecDeque<Verdict<'static>>,
+    hasty: VecDeque<ConnKey>,
 }
 
 /// Why an outgoing frame was not sent.
@@ -165,6 +178,10 @@ impl<H> Gateway<H> {
             ended: VecDeque::new(),
             complaints: VecDeque::new(),
             replays: Replays::default(),
+            inward: Inward::default(),
+            requests: Requests::default(),
+            deferred: VecDeque::new(),
+            hasty: VecDeque::new(),
         }
     }
 

@@ -10,7 +10,8 @@ use crate::hub::{ConnKey, SubKey};
 use crate::log::Position;
 
 use super::replay::Resume;
-use super::{Body, End, Gateway, Kind, Notes, Route, Stage, Subscription, Unsent};
+use super::undecided::Undecided;
+use super::{Body, Content, End, Full, Gateway, Kind, Notes, Route, Stage, Subscription, Unsent};
 
 /// Where a topic leads to on a connection's mount.
 #[derive(Debug)]
@@ -18,6 +19,15 @@ pub struct Target {
     pub route: usize,
     /// What the pattern's parameters stand for.
     pub params: Vec<(String, String)>,
+}
+
+/// A client's wish to join.
+pub struct Join<'a> {
+    /// What it says of itself: JSON or bytes.
+    pub payload: Content<'a>,
+    /// Where it says it has been, on a topic that keeps a log.
+    pub since: Option<Position>,
+    pub notes: Notes,
 }
 
 /// Why nobody is asked about a join.
@@ -37,10 +47,7 @@ impl<H> Gateway<H> {
     /// takes the place of the old one.
     pub fn target(&self, conn: ConnKey, topic: &str) -> Result<Target, Refusal> {
         let mount = self.mount(conn).ok_or(Refusal::Unmatched)?;
-        // NUL marks the lanes of a topic (`Hub::reseat`); a wildcard route must not lead into one.
-        let nameable = !topic.contains('\0');
-        let found = mount.router.find(topic).filter(|_| nameable);
-        let found = found.ok_or(Refusal::Unmatched)?;
+        let found = mount.router.find(topic).ok_or(Refusal::Unmatched)?;
         let joined = self.hub.conn(conn).map_or(0, |c| c.subs().len());
         if joined >= mount.max_channels && self.hub.find(conn, topic).is_none() {
             return Err(Refusal::TooMany);
@@ -52,36 +59,45 @@ impl<H> Gateway<H> {
         })
     }
 
-    /// Takes a place on a topic for a join that is to be decided.
+    /// Takes a place on a topic for a join that is to be decided, see [`Gateway::next_join`].
     ///
-    /// `since` is where the client says it has been, on a topic that keeps a log.
+    /// # Errors
+    /// [`Full`] when too much of this client, or of all, waits to be decided already.
     pub fn subscribe(
         &mut self,
         conn: ConnKey,
         topic: &str,
-        route: usize,
-        since: Option<Position>,
-        notes: Notes,
-    ) -> SubKey {
+        target: Target,
+        join: Join<'_>,
+    ) -> Result<SubKey, Full> {
+        let waiting = self.admit_join(conn, join.payload.bytes.len())?;
         self.counts.channels += 1;
         let Route {
             policy, intercepts, ..
-        } = self.routes[route].clone();
+        } = self.routes[target.route].clone();
         let subscription = Subscription {
-            route,
+            route: target.route,
             stage: Stage::Joining,
             handle: None,
-            resume: since.map(|since| Box::new(Resume::Asked(since))),
-            notes,
+            undecided: Some(Box::new(Undecided::new(target.params, &join.payload))),
+            waiting,
+            resume: join.since.map(|since| Box::new(Resume::Asked(since))),
+            notes: join.notes,
         };
-        self.hub
-            .reserve(conn, topic, policy, intercepts, subscription)
+        let sub = self
+            .hub
+            .reserve(conn, topic, policy, intercepts, subscription);
+        self.requests.push(conn, sub);
+        Ok(sub)
     }
 
     /// Gives up a subscription; queued broadcasts still reach the client first.
     pub fn release(&mut self, sub: SubKey) -> Option<Subscription<H>> {
-        let subscription = self.hub.release(sub)?;
+        let conn = self.hub.sub(sub)?.conn;
+        let mut subscription = self.hub.release(sub)?;
         self.counts.channels -= 1;
+        self.inward
+            .forget(conn, std::mem::take(&mut subscription.waiting));
         Some(subscription)
     }
 
@@ -108,7 +124,7 @@ impl<H> Gateway<H> {
     /// [`Unsent::Unencodable`] for a binary response that its protocol cannot carry, in which case
     /// the client gets the answer of a crashed join.
     pub fn join_ok(&mut self, sub: SubKey, response: Body<'_>) -> Result<Option<H>, Unsent> {
-        let (_, dialect) = self.dialect_of(sub)?;
+        let (conn, dialect) = self.dialect_of(sub)?;
         self.must_be_joining(sub)?;
         let (began, next) = self.begin(sub);
         let accepted = dialect.accept(self, sub, response, began);
@@ -121,16 +137,16 @@ impl<H> Gateway<H> {
             None => self.hub.activate(sub),
             Some(next) => self.replay_from(sub, next),
         }
-        let routes = &self.routes;
-        let held = self.hub.sub_mut(sub).map(|sub| &mut sub.seat);
-        let Some(held) = held else {
+        let Some(held) = self.hub.sub_mut(sub).map(|sub| &mut sub.seat) else {
             return Ok(None);
         };
         held.stage = Stage::Joined;
-        if routes[held.route].kind == Kind::Stream {
-            return Ok(held.handle.take());
-        }
-        Ok(None)
+        let stream = self.routes[held.route].kind == Kind::Stream;
+        let handle = stream.then(|| held.handle.take()).flatten();
+        let undecided = held.undecided.take();
+        self.inward.forget(conn, std::mem::take(&mut held.waiting));
+        self.unblock(conn, undecided);
+        Ok(handle)
     }
 
     /// Refuses a join; the place is free again.
@@ -138,10 +154,13 @@ impl<H> Gateway<H> {
     /// # Errors
     /// [`Unsent::Ended`] when nobody waits any more.
     pub fn join_error(&mut self, sub: SubKey, response: &[u8]) -> Result<(), Unsent> {
-        let (_, dialect) = self.dialect_of(sub)?;
+        let (conn, dialect) = self.dialect_of(sub)?;
         self.must_be_joining(sub)?;
         self.counts.joins_refused += 1;
+        let held = self.hub.sub_mut(sub).map(|sub| &mut sub.seat);
+        let undecided = held.and_then(|held| held.undecided.take());
         dialect.refuse(self, sub, response);
+        self.unblock(conn, undecided);
         Ok(())
     }
 
@@ -209,8 +228,10 @@ impl<H> Gateway<H> {
     fn end_with(&mut self, sub: SubKey, how: End<'_>) -> Result<Option<H>, Unsent> {
         let (conn, dialect) = self.dialect_of(sub)?;
         let topic = self.hub.topic_name(sub).ok_or(Unsent::Ended)?;
-        let subscription = self.release(sub).ok_or(Unsent::Ended)?;
+        let mut subscription = self.release(sub).ok_or(Unsent::Ended)?;
+        let undecided = subscription.undecided.take();
         dialect.end(self, conn, &topic, subscription.notes, how);
+        self.unblock(conn, undecided);
         Ok(subscription.handle)
     }
 }

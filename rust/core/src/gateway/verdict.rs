@@ -25,7 +25,7 @@ impl Content<'_> {
 pub enum Verdict<'f> {
     /// Nothing: it has been answered, or needs no answer.
     Done,
-    /// Answer with `Gateway::join_ok` or `join_error`.
+    /// Answer with `Gateway::join_ok` or `join_error`. Given by `Gateway::next_join` alone.
     Join {
         sub: SubKey,
         route: usize,
@@ -33,12 +33,13 @@ pub enum Verdict<'f> {
         params: Vec<(String, String)>,
         payload: Content<'f>,
     },
-    /// May come while the join is not decided yet: keep it until it is.
+    /// For a joined channel. Say `Gateway::taken` with `size` once it waits no longer.
     Message {
         sub: SubKey,
         event: Cow<'f, str>,
         payload: Content<'f>,
         reference: Cow<'f, str>,
+        size: usize,
     },
     /// The client leaves; answer with `Gateway::finish_leave` once earlier messages are handled.
     Leave {
@@ -77,11 +78,13 @@ impl Verdict<'_> {
                 event,
                 payload,
                 reference,
+                size,
             } => Verdict::Message {
                 sub,
                 event: text(event),
                 payload: payload.own(),
                 reference: text(reference),
+                size,
             },
         }
     }

@@ -31,8 +31,9 @@ impl Topic {
 impl<S> Hub<S> {
     /// A topic's history as it is now: what is past its age is gone.
     pub fn history(&mut self, topic: &str) -> Option<&History> {
-        self.expire_history(*self.by_name.get(topic)?);
-        self.topic_by_name(topic)?.history.as_ref()
+        let key = *self.by_name.get(topic)?;
+        self.expire_history(key);
+        self.topics.get(key)?.history.as_ref()
     }
 
     /// Where the history of a topic that is not there would begin.

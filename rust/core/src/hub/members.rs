@@ -41,7 +41,8 @@ impl<S> Hub<S> {
 
     /// Moves a reserved place to a lane: a fan-out of its own, published to by `address`, whose
     /// frames carry the name of the topic the place was reserved on. A lane keeps no history.
-    /// False when the place is gone or served already.
+    /// No client can name a lane: addresses are apart from topics. The topic's own name is the
+    /// address of those who sit in no lane. False when the place is gone or served already.
     pub fn reseat(&mut self, key: SubKey, address: &str) -> bool {
         let Some(sub) = self.subs.get(key).filter(|sub| sub.place.is_none()) else {
             return false;
@@ -52,7 +53,10 @@ impl<S> Hub<S> {
             ..self.topics[from].policy
         };
         let name = self.topics[from].name.clone();
-        let lane = self.entry_at(address, Some(name), policy);
+        if *name == *address {
+            return true;
+        }
+        let lane = self.lane_entry(address, name, policy);
         self.topics[lane].joining += 1;
         self.topics[from].joining -= 1;
         self.subs[key].topic = lane;
@@ -115,8 +119,15 @@ impl<S> Hub<S> {
         Some(self.topics.get(sub.topic)?.name.clone())
     }
 
+    /// The topic of that name, or the lane of that address.
     pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
-        self.topics.get(*self.by_name.get(name)?)
+        self.topics.get(self.addressed(name)?)
+    }
+
+    /// What is published to under an address. A lane goes before a topic that is called like it.
+    pub(super) fn addressed(&self, address: &str) -> Option<TopicKey> {
+        let lane = self.lane_at.get(address);
+        lane.or_else(|| self.by_name.get(address)).copied()
     }
 
     /// How many are subscribed to a topic, in whatever lane of it they sit.
@@ -199,33 +210,40 @@ impl<S> Hub<S> {
     }
 
     pub(super) fn topic_entry(&mut self, name: &str, policy: Policy) -> TopicKey {
-        self.entry_at(name, None, policy)
+        if let Some(key) = self.by_name.get(name) {
+            return *key;
+        }
+        let name: Arc<str> = name.into();
+        let topic = Topic::new(name.clone(), name.clone(), policy, self.epoch);
+        let key = self.topics.insert(topic);
+        self.by_name.insert(name, key);
+        key
     }
 
-    fn entry_at(&mut self, address: &str, name: Option<Arc<str>>, policy: Policy) -> TopicKey {
-        if let Some(key) = self.by_name.get(address) {
+    fn lane_entry(&mut self, address: &str, name: Arc<str>, policy: Policy) -> TopicKey {
+        if let Some(key) = self.lane_at.get(address) {
             return *key;
         }
         let address: Arc<str> = address.into();
-        let lane_of = name.clone();
-        let name = name.unwrap_or_else(|| address.clone());
-        let topic = Topic::new(name, address.clone(), policy, self.epoch);
-        let key = self.topics.insert(topic);
-        self.by_name.insert(address, key);
-        if let Some(name) = lane_of {
-            self.lanes.entry(name).or_default().push(key);
-        }
+        let lane = Topic::new(name.clone(), address.clone(), policy, self.epoch);
+        let key = self.topics.insert(lane);
+        self.lane_at.insert(address, key);
+        self.lanes.entry(name).or_default().push(key);
         key
     }
 
     pub(super) fn forget_if_idle(&mut self, key: TopicKey) {
         if self.topics.get(key).is_some_and(Topic::is_idle) {
             if let Some(topic) = self.topics.remove(key) {
-                self.by_name.remove(&topic.address);
-                if let Some(lanes) = self.lanes.get_mut(&topic.name) {
-                    lanes.retain(|lane| *lane != key);
-                    if lanes.is_empty() {
-                        self.lanes.remove(&topic.name);
+                if topic.name == topic.address {
+                    self.by_name.remove(&topic.name);
+                } else {
+                    self.lane_at.remove(&topic.address);
+                    if let Some(lanes) = self.lanes.get_mut(&topic.name) {
+                        lanes.retain(|lane| *lane != key);
+                        if lanes.is_empty() {
+                            self.lanes.remove(&topic.name);
+                        }
                     }
                 }
                 let own = topic.history.filter(|history| history.floor() == 0);

@@ -182,6 +182,8 @@ pub struct Hub<S> {
     by_name: HashMap<Arc<str>, TopicKey>,
     /// The lanes of a topic, by its name; a topic without any is not in it.
     lanes: HashMap<Arc<str>, Vec<TopicKey>>,
+    /// The lanes by their addresses, apart from the names that clients may choose.
+    lane_at: HashMap<Arc<str>, TopicKey>,
     by_id: HashMap<Arc<str>, Vec<ConnKey>>,
     /// Topics whose history holds anything, by when they were last published to.
     kept: BTreeMap<u64, TopicKey>,
@@ -219,6 +221,7 @@ impl<S> Hub<S> {
             topics: SlotMap::with_key(),
             by_name: HashMap::new(),
             lanes: HashMap::new(),
+            lane_at: HashMap::new(),
             by_id: HashMap::new(),
             kept: BTreeMap::new(),
             log: VecDeque::new(),
@@ -428,6 +431,7 @@ mod tests {
         }
         while hub.flush() || hub.next_write().is_some() || hub.next_action().is_some() {}
         assert!(hub.by_id.is_empty() && hub.by_name.is_empty() && hub.lanes.is_empty());
+        assert!(hub.lane_at.is_empty());
         assert!(hub.subs.is_empty() && hub.topics.is_empty() && hub.conns.is_empty());
         assert!(hub.log.is_empty() && hub.dirty.is_empty() && hub.slow.is_empty());
         assert!(hub.discarded.is_empty());

@@ -81,8 +81,8 @@ impl<S> Hub<S> {
     }
 
     fn topic_for<E>(&mut self, message: &Publish<'_, E>) -> Option<TopicKey> {
-        match self.by_name.get(message.topic) {
-            Some(key) => Some(*key),
+        match self.addressed(message.topic) {
+            Some(key) => Some(key),
             None if message.policy.history.is_some() && !message.policy.durable => {
                 Some(self.topic_entry(message.topic, message.policy))
             }

@@ -1,8 +1,8 @@
 //! Joining: accepted, refused, crashed, unrouted, one too many, twice, slowly.
 
-use moda_core::gateway::{Body, Unsent, MAX_NAME};
+use moda_core::gateway::{Body, Full, Unsent, Verdict, MAX_JOINS, MAX_NAME};
 
-use crate::frames::{text, Frame};
+use crate::frames::Frame;
 use crate::talk::{in_both_text_dialects, in_every_dialect, Asked, Speech, Talk, CAP, EMPTY};
 
 const CRASHED: &[u8] = br#"{"reason":"join crashed"}"#;
@@ -217,19 +217,18 @@ fn row_9_a_slow_join_blocks_neither_heartbeats_nor_other_channels_nor_pushes(tal
 
 fn row_9_messages_to_a_joining_channel_are_handed_over_in_order(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    let mut messages = Vec::new();
     for n in 2..5 {
         let asked = talk.says(&format!(r#"["1","{n}","room:1","ask {n}",{n}]"#));
+        assert_eq!(asked, Asked::Nothing);
         let (payload, binary) = talk.content(&n.to_string());
-        assert_eq!(
-            asked,
-            Asked::Message {
-                sub,
-                event: format!("ask {n}"),
-                payload,
-                binary,
-                reference: format!("\"{n}\""),
-            }
-        );
+        messages.push(Asked::Message {
+            sub,
+            event: format!("ask {n}"),
+            payload,
+            binary,
+            reference: format!("\"{n}\""),
+        });
     }
     assert_eq!(
         talk.says(r#"["0","5","room:1","stale",{}]"#),
@@ -237,6 +236,7 @@ fn row_9_messages_to_a_joining_channel_are_handed_over_in_order(talk: &mut Talk)
     );
     talk.hears(&[]);
     talk.gateway.join_ok(sub, EMPTY).unwrap();
+    assert_eq!(talk.freed(), messages);
     talk.gateway.reply(sub, "\"3\"", "ok", EMPTY).unwrap();
     talk.hears(&[
         r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
@@ -307,51 +307,114 @@ fn row_11_a_duplicate_join_that_is_refused_leaves_the_topic_not_joined(talk: &mu
     assert_eq!(talk.gateway.hub.topics(), 0);
 }
 
-fn a_join_repeated_while_it_is_under_way_replaces_it(talk: &mut Talk) {
+fn a_join_repeated_while_it_is_under_way_waits_for_the_answer_of_the_first(talk: &mut Talk) {
     let first = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.gateway.set_handle(first, 7);
     talk.says(r#"["1","2","room:1","ask",{}]"#);
-    let second = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
+    let second = talk.says(r#"["3","3","room:1","phx_join",{"second":1}]"#);
+    assert_eq!(second, Asked::Nothing);
+    talk.says(r#"["3","4","room:1","ask",{}]"#);
+    assert!(talk.ended().is_empty());
+    talk.hears(&[]);
+    talk.gateway.join_ok(first, EMPTY).unwrap();
     assert_eq!(talk.ended(), [(7, "replaced")]);
+    let freed = talk.freed();
+    let [Asked::Message { reference, .. }, Asked::Join {
+        sub: second,
+        payload,
+        ..
+    }] = &freed[..]
+    else {
+        panic!("{freed:?}");
+    };
+    assert_eq!(reference, "\"2\"");
+    assert_eq!(payload, br#"{"second":1}"#);
+    talk.gateway.join_ok(*second, EMPTY).unwrap();
     talk.hears(&[
-        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"joined again"}}]"#,
-        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
-    ]);
-    assert_eq!(talk.gateway.join_ok(first, EMPTY), Err(Unsent::Ended));
-    assert_eq!(talk.gateway.set_handle(first, 8), Some(8));
-    talk.gateway.join_ok(second, EMPTY).unwrap();
-    talk.hears(&[r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
-    assert_eq!(
-        (talk.gateway.counts.joins, talk.gateway.counts.channels),
-        (1, 1)
-    );
-}
-
-fn a_joined_channels_close_waits_for_the_last_of_many_joins_after_it(talk: &mut Talk) {
-    talk.joined(1, "room:1");
-    talk.says(r#"["2","2","room:1","phx_join",{}]"#);
-    let third = talk.says(r#"["3","3","room:1","phx_join",{}]"#).sub();
-    talk.gateway.join_ok(third, EMPTY).unwrap();
-    talk.hears(&[
-        r#"["2","2","room:1","phx_reply",{"status":"error","response":{"reason":"joined again"}}]"#,
+        r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
     ]);
+    let [Asked::Message { sub, .. }] = &talk.freed()[..] else {
+        panic!("the message to the second join");
+    };
+    assert_eq!(sub, second);
+    assert_eq!(
+        (talk.gateway.counts.joins, talk.gateway.counts.channels),
+        (2, 1)
+    );
 }
 
-fn a_client_that_joins_in_a_loop_runs_up_no_debt(talk: &mut Talk) {
-    talk.joined(1, "room:1");
-    let mut last = Asked::Nothing;
-    for n in 0..1000 {
-        last = talk.says(&format!(r#"["{n}","{n}","room:1","phx_join",{{}}]"#));
-        let answered = talk.frames(0).len();
-        assert_eq!(answered, usize::from(n > 0));
-    }
-    talk.gateway.join_ok(last.sub(), EMPTY).unwrap();
+fn a_join_behind_one_that_is_refused_is_decided_after_it(talk: &mut Talk) {
+    let first = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.says(r#"["2","2","room:1","phx_join",{}]"#);
+    talk.gateway
+        .join_error(first, br#"{"reason":"no"}"#)
+        .unwrap();
+    let second = talk.freed().pop().expect("the second join").sub();
+    talk.gateway.join_ok(second, EMPTY).unwrap();
     talk.hears(&[
-        r#"["999","999","room:1","phx_reply",{"status":"ok","response":{}}]"#,
-        r#"["1","1","room:1","phx_close",{}]"#,
+        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
+        r#"["2","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
     ]);
+}
+
+fn joins_that_wait_on_one_topic_are_decided_one_by_one(talk: &mut Talk) {
+    talk.joined(1, "room:1");
+    let second = talk.says(r#"["2","2","room:1","phx_join",{}]"#).sub();
+    talk.says(r#"["3","3","room:1","phx_join",{}]"#);
+    talk.says(r#"["3","4","room:1","phx_leave",{}]"#);
+    talk.says(r#"["5","5","room:1","phx_join",{}]"#);
+    talk.gateway.join_ok(second, EMPTY).unwrap();
+    let third = talk.freed().pop().expect("the third join").sub();
+    talk.gateway.join_ok(third, EMPTY).unwrap();
+    let fifth = talk.freed().pop().expect("the fifth join").sub();
+    talk.gateway.join_ok(fifth, EMPTY).unwrap();
+    assert!(talk.freed().is_empty());
+    talk.hears(&[
+        r#"["2","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","1","room:1","phx_close",{}]"#,
+        r#"["3","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["2","2","room:1","phx_close",{}]"#,
+        r#"["3","4","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["3","3","room:1","phx_close",{}]"#,
+        r#"["5","5","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+    ]);
+}
+
+fn a_client_that_joins_in_a_loop_is_refused_past_a_bound(talk: &mut Talk) {
+    talk.joined(0, "room:1");
+    let first = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    for n in 0..1000 {
+        talk.says(&format!(r#"["j{n}","{n}","room:1","phx_join",{{}}]"#));
+        assert_eq!(talk.frames(0).len(), usize::from(n >= MAX_JOINS));
+    }
+    let refused = 1000 - MAX_JOINS as u64;
+    assert_eq!(talk.gateway.inward.refused(Full::Joins), refused);
+    talk.gateway.join_ok(first, EMPTY).unwrap();
+    for _ in 0..MAX_JOINS {
+        let next = talk.freed().pop().expect("a join").sub();
+        talk.gateway.join_ok(next, EMPTY).unwrap();
+    }
+    assert!(talk.freed().is_empty());
+    assert_eq!(talk.gateway.counts.channels, 1);
+    assert_eq!(talk.gateway.inward.bytes(), 0);
+}
+
+fn joins_are_taken_from_one_connection_after_the_other(talk: &mut Talk) {
+    let other = talk.connect();
+    for n in 0..3 {
+        let join = format!(r#"["{n}","{n}","room:{n}","phx_join",{{}}]"#);
+        talk.client_queues(0, &join);
+    }
+    talk.client_queues(other, r#"["9","9","room:9","phx_join",{}]"#);
+    let topics: Vec<_> = std::iter::from_fn(|| talk.gateway.next_join())
+        .map(|join| match join {
+            Verdict::Join { topic, .. } => topic.into_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(topics, ["room:0", "room:9", "room:1", "room:2"]);
 }
 
 fn a_join_under_way_when_the_client_goes_ends_with_the_connection(talk: &mut Talk) {
@@ -388,9 +451,11 @@ in_every_dialect! {
     row_17_messages_to_a_join_that_is_refused_are_unmatched_behind_the_refusal,
     row_10_a_duplicate_join_is_answered_before_the_old_channels_close,
     row_11_a_duplicate_join_that_is_refused_leaves_the_topic_not_joined,
-    a_join_repeated_while_it_is_under_way_replaces_it,
-    a_joined_channels_close_waits_for_the_last_of_many_joins_after_it,
-    a_client_that_joins_in_a_loop_runs_up_no_debt,
+    a_join_repeated_while_it_is_under_way_waits_for_the_answer_of_the_first,
+    a_join_behind_one_that_is_refused_is_decided_after_it,
+    joins_that_wait_on_one_topic_are_decided_one_by_one,
+    a_client_that_joins_in_a_loop_is_refused_past_a_bound,
+    joins_are_taken_from_one_connection_after_the_other,
     a_join_under_way_when_the_client_goes_ends_with_the_connection,
     parameters_of_the_topic_are_told_with_the_join,
 }
@@ -409,7 +474,10 @@ fn each_mount_has_its_own_cap_and_routes() {
     let mount = talk.gateway.add_mount(1, 1000, 0);
     talk.gateway.expose(mount, "room:*", 0).unwrap();
     let conn = talk.connect_as("phoenix/2", mount);
-    let mut says = |frame: &[u8]| Asked::of(talk.receive(conn, 1, true, false, frame));
+    let mut says = |frame: &[u8]| {
+        talk.receive(conn, 1, true, false, frame);
+        talk.gateway.next_join().map_or(Asked::Nothing, Asked::of)
+    };
     assert_eq!(says(br#"["1","1","user:1","phx_join",{}]"#), Asked::Nothing);
     says(br#"["2","2","room:1","phx_join",{}]"#).sub();
     assert_eq!(says(br#"["3","3","room:2","phx_join",{}]"#), Asked::Nothing);
@@ -481,11 +549,6 @@ fn a_streams_handle_is_told_of_the_joins_end_and_given_back_with_its_answer() {
         assert_eq!(talk.gateway.set_handle(sub, n), None);
         sub
     };
-    join(&mut talk, 1);
-    join(&mut talk, 2);
-    assert_eq!(talk.ended(), [(1, "replaced")]);
-    talk.says(r#"["2","3","news:1","phx_leave",{}]"#);
-    assert_eq!(talk.ended(), [(2, "left")]);
     let decided = join(&mut talk, 4);
     assert_eq!(talk.gateway.join_ok(decided, EMPTY), Ok(Some(4)));
     // Decided before it could be kept: nobody would ever take it back.
@@ -496,19 +559,19 @@ fn a_streams_handle_is_told_of_the_joins_end_and_given_back_with_its_answer() {
 }
 
 #[test]
-fn refs_that_wait_for_a_join_are_bounded() {
+fn a_leave_of_a_stream_that_came_before_the_decision_follows_it() {
     let mut talk = Talk::new(Speech::V2Text);
-    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
-    for n in 0..10_000 {
-        talk.says(&format!(r#"["1","{n}","room:1","ask",{{}}]"#));
-    }
-    talk.gateway.join_error(sub, b"{}").unwrap();
-    let frames = talk.frames(0);
-    assert_eq!(
-        frames[1],
-        text(
-            r#"[null,"0","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#
-        )
-    );
-    assert!((500..1000).contains(&frames.len()), "{}", frames.len());
+    let sub = talk.says(r#"["1","1","news:1","phx_join",{}]"#).sub();
+    talk.gateway.set_handle(sub, 1);
+    talk.says(r#"["1","2","news:1","ask",{}]"#);
+    talk.says(r#"["1","3","news:1","phx_leave",{}]"#);
+    assert_eq!(talk.gateway.join_ok(sub, EMPTY), Ok(Some(1)));
+    assert!(talk.freed().is_empty());
+    talk.hears(&[
+        r#"["1","1","news:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","2","news:1","phx_reply",{"status":"error","response":{"reason":"push-only topic"}}]"#,
+        r#"["1","3","news:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","1","news:1","phx_close",{}]"#,
+    ]);
+    assert_eq!(talk.gateway.hub.topics(), 0);
 }

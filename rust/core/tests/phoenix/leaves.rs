@@ -133,9 +133,7 @@ fn row_22_a_leave_that_was_finished_before_the_join_is_a_leave(talk: &mut Talk) 
     ]);
 }
 
-fn a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_first(
-    talk: &mut Talk,
-) {
+fn a_leave_while_the_join_is_under_way_follows_the_joins_own_answer(talk: &mut Talk) {
     let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
     talk.gateway.set_handle(sub, 7);
     talk.says(r#"["1","2","room:1","ask",{}]"#);
@@ -143,32 +141,75 @@ fn a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_
         talk.says(r#"["1","3","room:1","phx_leave",{}]"#),
         Asked::Nothing
     );
-    assert_eq!(talk.ended(), [(7, "left")]);
-    assert_eq!(talk.gateway.join_ok(sub, EMPTY), Err(Unsent::Ended));
+    talk.hears(&[]);
+    assert!(talk.ended().is_empty());
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    let [Asked::Message { .. }, Asked::Leave {
+        sub: left,
+        reference,
+    }] = &talk.freed()[..]
+    else {
+        panic!("the message, then the leave");
+    };
+    assert_eq!(*left, sub);
+    talk.gateway.reply(sub, "\"2\"", "ok", EMPTY).unwrap();
+    talk.gateway.finish_leave(sub, reference);
     talk.hears(&[
-        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"left"}}]"#,
-        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+        r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
     ]);
     assert_eq!(
         (talk.gateway.counts.joins, talk.gateway.counts.channels),
-        (0, 0)
+        (1, 0)
     );
     assert_eq!(talk.gateway.hub.topics(), 0);
 }
 
+fn a_leave_while_a_join_is_refused_is_a_leave_of_what_is_not_joined(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.says(r#"["1","2","room:1","ask",{}]"#);
+    talk.says(r#"["1","3","room:1","phx_leave",{}]"#);
+    talk.gateway.join_error(sub, br#"{"reason":"no"}"#).unwrap();
+    assert!(talk.freed().is_empty());
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"error","response":{"reason":"no"}}]"#,
+        r#"[null,"2","room:1","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+        r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+    ]);
+    assert_eq!(talk.gateway.counts.channels, 0);
+}
+
 fn a_leave_while_a_duplicate_join_is_under_way_closes_both(talk: &mut Talk) {
     talk.joined(1, "room:1");
-    talk.says(r#"["2","2","room:1","phx_join",{}]"#);
+    let sub = talk.says(r#"["2","2","room:1","phx_join",{}]"#).sub();
     talk.says(r#"["2","3","room:1","phx_leave",{}]"#);
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
     talk.hears(&[
-        r#"["2","2","room:1","phx_reply",{"status":"error","response":{"reason":"left"}}]"#,
+        r#"["2","2","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["1","1","room:1","phx_close",{}]"#,
         r#"["2","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
         r#"["2","2","room:1","phx_close",{}]"#,
     ]);
     assert_eq!(talk.gateway.counts.channels, 0);
+}
+
+fn leaves_in_a_loop_while_the_join_is_under_way_keep_no_more_than_the_bound(talk: &mut Talk) {
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    for n in 0..5000 {
+        talk.says(&format!(r#"["1","{n}","room:1","phx_leave",{{}}]"#));
+    }
+    talk.hears(&[]);
+    assert!(talk.gateway.inward.bytes() < 1001 * 400);
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    assert_eq!(talk.gateway.inward.bytes(), 0);
+    let frames = talk.frames(0);
+    assert_eq!(
+        frames.len(),
+        1 + 2 + 999,
+        "of leaves that waited each is answered"
+    );
 }
 
 fn a_channel_the_driver_keeps_nothing_for_is_left_at_once(talk: &mut Talk) {
@@ -194,7 +235,9 @@ in_every_dialect! {
     row_21_two_leaves_in_a_row_get_one_reply_and_one_close,
     row_22_a_leave_followed_by_a_join_at_once_is_a_duplicate_join,
     row_22_a_leave_that_was_finished_before_the_join_is_a_leave,
-    a_leave_while_the_join_is_under_way_answers_the_join_and_what_came_before_it_first,
+    a_leave_while_the_join_is_under_way_follows_the_joins_own_answer,
+    a_leave_while_a_join_is_refused_is_a_leave_of_what_is_not_joined,
+    leaves_in_a_loop_while_the_join_is_under_way_keep_no_more_than_the_bound,
     a_leave_while_a_duplicate_join_is_under_way_closes_both,
     a_channel_the_driver_keeps_nothing_for_is_left_at_once,
 }

@@ -6,6 +6,7 @@ mod frames;
 mod talk;
 
 mod broadcasts;
+mod budget;
 mod closes;
 mod ends;
 mod joins;

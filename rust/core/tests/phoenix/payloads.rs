@@ -50,16 +50,69 @@ fn v2_text_that_is_no_message_ends_the_connection_with_1011() {
             (br#"["1","2","room:1",7,{}]"#, "event_not_string"),
         ],
     );
-    let deep = format!(
-        r#"["1","2","room:1","ask",{}{}]"#,
-        "[".repeat(200),
-        "]".repeat(200)
-    );
-    undecodable(
-        Speech::V2Text,
-        Opcode::Text,
-        &[(deep.as_bytes(), "too_deep")],
-    );
+}
+
+/// A payload of so many levels.
+fn nested(levels: usize) -> String {
+    format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+#[test]
+fn a_payload_past_the_bound_of_nesting_is_refused_and_the_connection_stays() {
+    for speech in [Speech::V2Text, Speech::V1] {
+        let mut talk = Talk::new(speech);
+        let sub = talk.joined(1, "room:1");
+        let (fits, deep) = (nested(128), nested(129));
+        let asked = talk.says(&format!(r#"["1","2","room:1","ask",{fits}]"#));
+        assert_eq!(asked.sub(), sub);
+        for (reference, levels) in [
+            ("\"3\"", &*deep),
+            ("null", &*deep),
+            ("\"4\"", &nested(40_000)),
+        ] {
+            let asked = talk.says(&format!(r#"["1",{reference},"room:1","ask",{levels}]"#));
+            assert_eq!(asked, Asked::Nothing);
+        }
+        let refused = |reference: &str| {
+            format!(
+                r#"["1","{reference}","room:1","phx_reply",{{"status":"error","response":{{"reason":"payload nested deeper than 128 levels"}}}}]"#
+            )
+        };
+        talk.hears(&[&refused("3"), &refused("4")]);
+        assert_eq!(talk.gateway.counts.too_deep, 3);
+        assert!(talk.complaints().is_empty());
+    }
+}
+
+#[test]
+fn a_join_past_the_bound_of_nesting_is_refused_and_a_heartbeat_or_leave_is_not() {
+    let mut talk = Talk::new(Speech::V2Text);
+    talk.joined(1, "room:1");
+    let deep = nested(200);
+    let asked = talk.says(&format!(r#"["2","2","room:2","phx_join",{deep}]"#));
+    assert_eq!(asked, Asked::Nothing);
+    talk.says(&format!(r#"[null,"3","phoenix","heartbeat",{deep}]"#));
+    let asked = talk.says(&format!(r#"["1","4","room:1","phx_leave",{deep}]"#));
+    assert!(matches!(asked, Asked::Leave { .. }));
+    talk.says(&format!(r#"["1","5","room:9","ask",{deep}]"#));
+    talk.hears(&[
+        r#"["2","2","room:2","phx_reply",{"status":"error","response":{"reason":"payload nested deeper than 128 levels"}}]"#,
+        r#"[null,"3","phoenix","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"[null,"5","room:9","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+    ]);
+}
+
+#[test]
+fn a_payload_past_the_bound_that_waits_for_a_join_is_refused_behind_its_answer() {
+    let mut talk = Talk::new(Speech::V2Text);
+    let sub = talk.says(r#"["1","1","room:1","phx_join",{}]"#).sub();
+    talk.says(&format!(r#"["1","2","room:1","ask",{}]"#, nested(200)));
+    talk.gateway.join_ok(sub, EMPTY).unwrap();
+    assert!(talk.freed().is_empty());
+    talk.hears(&[
+        r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+        r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"payload nested deeper than 128 levels"}}]"#,
+    ]);
 }
 
 #[test]

@@ -118,6 +118,7 @@ impl Asked {
                 event,
                 payload,
                 reference,
+                size: _,
             } => {
                 let (payload, binary) = take(payload);
                 Self::Message {
@@ -247,11 +248,39 @@ impl Talk {
         }
     }
 
+    /// As `client_says`, and no join is taken.
+    pub fn client_queues(&mut self, client: usize, message: &str) {
+        let (op, frame) = match self.speech {
+            Speech::V2Text => (Opcode::Text, message.as_bytes().to_vec()),
+            Speech::V2Binary => (Opcode::Binary, as_binary(message)),
+            Speech::V1 => (Opcode::Text, as_v1(message, true).into_bytes()),
+        };
+        let conn = self.clients[client];
+        let verdict = self.receive(conn, op as u8, true, false, &frame);
+        assert_eq!(Asked::of(verdict), Asked::Nothing);
+    }
+
     /// A whole frame, as it is.
     pub fn sends(&mut self, client: usize, op: Opcode, payload: &[u8]) -> Asked {
         let conn = self.clients[client];
         let verdict = self.receive(conn, op as u8, true, false, payload);
-        Asked::of(verdict)
+        let asked = Asked::of(verdict);
+        match self.gateway.next_join() {
+            Some(join) => {
+                assert_eq!(asked, Asked::Nothing);
+                Asked::of(join)
+            }
+            None => asked,
+        }
+    }
+
+    /// What decisions have set free, and the joins that came with it.
+    pub fn freed(&mut self) -> Vec<Asked> {
+        let deferred = std::iter::from_fn(|| self.gateway.next_deferred());
+        let mut freed: Vec<_> = deferred.map(Asked::of).collect();
+        let joins = std::iter::from_fn(|| self.gateway.next_join());
+        freed.extend(joins.map(Asked::of));
+        freed
     }
 
     /// Joins with the refs both `n` and takes the reply off the wire.

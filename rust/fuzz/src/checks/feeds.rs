@@ -1,11 +1,16 @@
 //! Frames of a market data upstream.
 
-use moda_core::feed::{unwrap_combined, Combined, Event};
+use moda_core::dialect::phoenix::MAX_DEPTH;
+use moda_core::feed::{unwrap_combined, Combined, Event, FeedError};
 
-use super::grammar::{parse, unquote, Top};
+use super::grammar::{depth, parse, unquote, Top};
 
 /// Any bytes as a frame of a combined stream.
 pub fn feed(data: &[u8]) {
+    if depth(data) > MAX_DEPTH {
+        assert_eq!(unwrap_combined(data), Err(FeedError::TooDeep));
+        return;
+    }
     let parsed = parse(data);
     match (unwrap_combined(data), parsed) {
         (Err(error), Err(label)) => assert_eq!(error.as_str(), label),

@@ -1,10 +1,10 @@
 //! Phoenix frames of a client: V2 text and V1 (one target, since both are JSON), and V2 binary.
 
 use moda_core::dialect::phoenix::{
-    decode_binary, decode_text, decode_v1, encode, DecodeError, Inbound, Payload,
+    decode_binary, decode_text, decode_v1, encode, DecodeError, Inbound, Payload, MAX_DEPTH,
 };
 
-use super::grammar::{parse, unquote, Top};
+use super::grammar::{depth, parse, unquote, Top};
 
 /// The JSON text of join ref, ref, topic, event and payload.
 type Parts<'a> = [&'a str; 5];
@@ -55,6 +55,10 @@ fn compare(decoded: Result<Inbound<'_>, DecodeError>, expected: Result<Parts<'_>
             let topic = topic.starts_with('"').then(|| unquote(topic));
             assert_eq!(message.topic.as_deref(), topic.as_deref());
             assert_eq!(message.event, unquote(event));
+            if depth(payload.as_bytes()) > MAX_DEPTH {
+                assert_eq!(message.payload, Payload::TooDeep);
+                return;
+            }
             assert_eq!(message.payload, Payload::Json(payload));
             written_again_it_is_the_same(&message, payload);
         }

@@ -13,7 +13,7 @@ mod receive;
 mod write;
 
 use crate::dialect::websocket;
-use crate::gateway::{Began, Body, Dialect, End, Event, Gateway, Notes, Unsent, Verdict, Waiting};
+use crate::gateway::{Began, Body, Dialect, End, Event, Gateway, Notes, Unsent, Verdict};
 use crate::hub::{ConnKey, SubKey};
 
 pub use decode::{decode, Message, Trouble};
@@ -25,10 +25,8 @@ pub struct Json;
 /// What is kept with a subscription.
 #[derive(Debug)]
 struct Asked {
-    /// What the client called its `subscribe`, as JSON text.
+    /// What the client called its `subscribe`, as JSON text; empty once it is answered.
     id: Box<str>,
-    /// Ids of messages to a subscription that is not decided: without one, nobody else answers them.
-    waiting: Waiting,
 }
 
 impl Asked {
@@ -71,7 +69,6 @@ impl<H> Dialect<H> for Json {
         let (conn, topic) = gateway.addressee(sub)?;
         let asked = Asked::of(gateway, sub).ok_or(Unsent::Ended)?;
         let id = std::mem::take(&mut asked.id);
-        asked.waiting = Waiting::default();
         gateway.hub.ordered(conn, |out| {
             write::subscribed(out, &id, &topic, response, began);
         });
@@ -153,7 +150,7 @@ impl<H> Dialect<H> for Json {
     }
 }
 
-/// Answers whatever waits for a subscription that will not be; nothing, where it has begun.
+/// Answers a subscription that will not be; nothing, where it has begun.
 fn abandon<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, notes: Notes, response: &[u8]) {
     let Ok(asked) = notes.downcast::<Asked>() else {
         return;
@@ -162,8 +159,5 @@ fn abandon<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, notes: Notes
         gateway.hub.ordered(conn, |out| {
             write::refused(out, &asked.id, topic, response);
         });
-    }
-    for id in asked.waiting.iter() {
-        receive::not_subscribed(gateway, conn, id, topic);
     }
 }

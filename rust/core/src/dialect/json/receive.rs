@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::gateway::{Content, Gateway, Kind, Refusal, Stage, Target, Verdict, Waiting};
-use crate::hub::ConnKey;
+use crate::gateway::{message_size, Content, Gateway, Join, Kind, Refusal, Stage, Verdict, Wish};
+use crate::hub::{ConnKey, SubKey};
 use crate::log::Position;
 
 use super::decode::{decode, Message, Trouble};
@@ -34,6 +34,11 @@ const NOT_SUBSCRIBED: Trouble = Trouble {
     message: "this connection is not subscribed to the topic",
     accepted: r#"[{"type":"subscribe"}]"#,
 };
+const BUSY: Trouble = Trouble {
+    code: "busy",
+    message: "too much of this connection, or of all, waits to be handled; try again later",
+    accepted: "[]",
+};
 const PUSH_ONLY: Trouble = Trouble {
     code: "push_only",
     message: "clients do not publish on this topic",
@@ -51,6 +56,7 @@ pub(super) fn message<'f, H>(
         return trouble(gateway, conn, "null", NOT_TEXT, None);
     }
     let (id, decoded) = decode(message);
+    let raw = (text, message);
     match decoded {
         Err(why) => trouble(gateway, conn, &id, why, Some(message)),
         Ok(Message::Ping) => {
@@ -62,13 +68,16 @@ pub(super) fn message<'f, H>(
             topic,
             params,
             since,
-        }) => subscribe(gateway, conn, &id, topic, params, since),
-        Ok(Message::Unsubscribe { topic }) => unsubscribe(gateway, conn, id, &topic),
+        }) => subscribe(gateway, conn, &id, &topic, params, since),
+        Ok(Message::Unsubscribe { topic }) => unsubscribe(gateway, conn, raw, id, &topic),
         Ok(Message::Publish {
             topic,
             event,
             payload,
-        }) => publish(gateway, conn, id, &topic, event, payload),
+        }) => {
+            let said = (event, payload);
+            publish(gateway, conn, raw, id, &topic, said)
+        }
     }
 }
 
@@ -76,65 +85,68 @@ fn subscribe<'f, H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
     id: &str,
-    topic: Cow<'f, str>,
-    params: &'f str,
+    topic: &str,
+    params: &str,
     since: Option<Position>,
 ) -> Verdict<'f> {
-    if gateway.hub.find(conn, &topic).is_some() {
-        return about(gateway, conn, id, SUBSCRIBED_ALREADY, &topic);
+    if gateway.hub.find(conn, topic).is_some() {
+        return about(gateway, conn, id, SUBSCRIBED_ALREADY, topic);
     }
-    let Target {
-        route,
-        params: named,
-    } = match gateway.target(conn, &topic) {
+    let target = match gateway.target(conn, topic) {
         Ok(target) => target,
         Err(Refusal::Unmatched) => {
             gateway.counts.unmatched += 1;
-            return about(gateway, conn, id, NO_SUCH_TOPIC, &topic);
+            return about(gateway, conn, id, NO_SUCH_TOPIC, topic);
         }
         Err(Refusal::TooMany) => {
             gateway.counts.joins_refused += 1;
-            return about(gateway, conn, id, TOO_MANY, &topic);
+            return about(gateway, conn, id, TOO_MANY, topic);
         }
     };
-    let asked = Asked {
-        id: id.into(),
-        waiting: Waiting::default(),
-    };
-    Verdict::Join {
-        sub: gateway.subscribe(conn, &topic, route, since, Box::new(asked)),
-        route,
-        topic,
-        params: named,
+    let join = Join {
         payload: Content {
             binary: false,
             bytes: Cow::Borrowed(params.as_bytes()),
         },
+        since: since.filter(|_| gateway.keeps_log(target.route)),
+        notes: Box::new(Asked { id: id.into() }),
+    };
+    if gateway.subscribe(conn, topic, target, join).is_err() {
+        gateway.counts.joins_refused += 1;
+        return about(gateway, conn, id, BUSY, topic);
     }
+    Verdict::Done
+}
+
+/// The connection's subscription to a topic, and how far it has come.
+fn subscription<H>(gateway: &Gateway<H>, conn: ConnKey, topic: &str) -> Option<(SubKey, Stage)> {
+    let key = gateway.hub.find(conn, topic)?;
+    let stage = gateway.hub.sub(key)?.seat.stage;
+    (stage != Stage::Leaving).then_some((key, stage))
 }
 
 fn unsubscribe<'f, H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
+    raw: (bool, &[u8]),
     id: Cow<'f, str>,
     topic: &str,
 ) -> Verdict<'f> {
-    let Some(key) = gateway.hub.find(conn, topic) else {
+    let Some((key, stage)) = subscription(gateway, conn, topic) else {
         return about(gateway, conn, &id, NOT_SUBSCRIBED, topic);
     };
+    if stage == Stage::Joining {
+        return hold(gateway, conn, key, raw, Wish::Leave, &id, topic);
+    }
     let Some(sub) = gateway.hub.sub_mut(key) else {
         return Verdict::Done;
     };
-    match sub.seat.stage {
-        Stage::Leaving => return about(gateway, conn, &id, NOT_SUBSCRIBED, topic),
-        Stage::Joined if sub.seat.handle.is_some() => {
-            sub.seat.stage = Stage::Leaving;
-            return Verdict::Leave {
-                sub: key,
-                reference: id,
-            };
-        }
-        Stage::Joined | Stage::Joining => {}
+    if sub.seat.handle.is_some() {
+        sub.seat.stage = Stage::Leaving;
+        return Verdict::Leave {
+            sub: key,
+            reference: id,
+        };
     }
     let handle = gateway.finish_leave(key, &id);
     gateway.tell_ended(handle, "left");
@@ -144,24 +156,25 @@ fn unsubscribe<'f, H>(
 fn publish<'f, H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
+    raw: (bool, &[u8]),
     id: Cow<'f, str>,
     topic: &str,
-    event: Cow<'f, str>,
-    payload: &'f str,
+    (event, payload): (Cow<'f, str>, &'f str),
 ) -> Verdict<'f> {
-    let key = gateway.hub.find(conn, topic);
-    let held = key.and_then(|key| Some((key, &gateway.hub.sub(key)?.seat)));
-    let Some((key, held)) = held.filter(|(_, held)| held.stage != Stage::Leaving) else {
+    let Some((key, stage)) = subscription(gateway, conn, topic) else {
         return not_subscribed(gateway, conn, &id, topic);
     };
-    if gateway.kind(held) == Kind::Stream {
+    let held = gateway.hub.sub(key).map(|sub| &sub.seat);
+    if stage == Stage::Joining {
+        return hold(gateway, conn, key, raw, Wish::Other, &id, topic);
+    }
+    if held.is_some_and(|held| gateway.kind(held) == Kind::Stream) {
         gateway.counts.to_stream += 1;
         return about(gateway, conn, &id, PUSH_ONLY, topic);
     }
-    if held.stage == Stage::Joining {
-        if let Some(asked) = Asked::of(gateway, key) {
-            asked.waiting.expect(&id);
-        }
+    let size = message_size(&event, payload.len(), &id);
+    if !gateway.admit(conn, key, size) {
+        return about(gateway, conn, &id, BUSY, topic);
     }
     Verdict::Message {
         sub: key,
@@ -171,11 +184,28 @@ fn publish<'f, H>(
             bytes: Cow::Borrowed(payload.as_bytes()),
         },
         reference: id,
+        size,
     }
 }
 
+/// Keeps a message until its subscription is decided.
+fn hold<'f, H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    key: SubKey,
+    raw: (bool, &[u8]),
+    wish: Wish,
+    id: &str,
+    topic: &str,
+) -> Verdict<'f> {
+    if gateway.hold(conn, key, raw, wish) {
+        return Verdict::Done;
+    }
+    about(gateway, conn, id, BUSY, topic)
+}
+
 /// Answers what was sent to a topic that the connection is not on.
-pub(super) fn not_subscribed<'f, H>(
+fn not_subscribed<'f, H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
     id: &str,

@@ -7,8 +7,8 @@ use crate::gateway::{Began, Body, Dialect, End, Event, Gateway, Notes, Unsent, V
 use crate::hub::{ConnKey, SubKey};
 use crate::ws::{self, Opcode};
 
-use super::join::{abandon, answer_join, refuse_join};
-use super::write::{frame_broadcast, frame_end, frame_push, frame_reply, NOTHING, OK};
+use super::join::{abandon, answer_join};
+use super::write::{frame_broadcast, frame_end, frame_push, frame_reply, ERROR, NOTHING, OK};
 use super::{encode, receive, variant, Phoenix, Refs, V2, VARIANTS};
 use crate::json::{quote, with_members};
 
@@ -43,12 +43,13 @@ impl<H> Dialect<H> for Phoenix {
             _ => None,
         };
         let response = told.as_deref().map_or(response, Body::Json);
-        answer_join(gateway, sub, OK, response)?;
-        Ok(())
+        answer_join(gateway, sub, OK, response)
     }
 
     fn refuse(&self, gateway: &mut Gateway<H>, sub: SubKey, response: &[u8]) {
-        refuse_join(gateway, sub, response);
+        // JSON is encodable always.
+        let _ = answer_join(gateway, sub, ERROR, Body::Json(response));
+        gateway.release(sub);
     }
 
     fn reply(

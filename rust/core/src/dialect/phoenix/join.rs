@@ -1,15 +1,15 @@
 //! From a client's wish to join to the answer, which may be long in coming.
 //!
-//! When the join comes to nothing, messages that came meanwhile are unmatched, as they would be
-//! behind a join decided at once. A predecessor on the topic gets its `phx_close` behind the new
-//! join's answer, as the reference sends it.
+//! What comes for the topic meanwhile waits (`gateway/undecided`), so a join is always answered by its
+//! own handler, and messages to one that was refused are unmatched. A predecessor on the topic gets its
+//! `phx_close` behind the new join's answer, as the reference sends it.
 
-use crate::gateway::{Body, Gateway, Refusal, Target, Unsent, Verdict, Waiting, MAX_NAME};
+use crate::gateway::{Body, Gateway, Join, Refusal, Stage, Unsent, Wish, MAX_NAME};
 use crate::hub::{ConnKey, SubKey};
 use crate::log::Position;
 
 use super::answer::send_reply;
-use super::receive::{refuse, unmatched};
+use super::receive::{content, refuse, unmatched, Frame, TOO_DEEP};
 use super::write::{because, frame_end, ERROR};
 use super::{variant, Inbound, Payload, Refs};
 
@@ -25,58 +25,81 @@ pub(super) struct Joining {
     reference: Box<str>,
     /// The join ref of a predecessor that is owed its `phx_close`.
     owed: Option<Box<str>>,
-    /// Refs of messages that came meanwhile.
-    pub waiting: Waiting,
 }
 
-pub(super) fn join<'f, H>(
+/// Takes a join to the queue of joins, behind what waits on its topic.
+pub(super) fn join<H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
-    message: &Inbound<'f>,
-) -> Verdict<'f> {
+    frame: Frame<'_>,
+    message: &Inbound<'_>,
+) {
     let Some(topic) = message.topic.clone() else {
-        return Verdict::Done;
+        return;
     };
     let refs = [&message.join_ref, &message.reference];
     if topic.len() > MAX_NAME || refs.into_iter().any(|json| too_long(json)) {
-        gateway.counts.joins_refused += 1;
         let reason = "topic, join_ref or ref too long";
-        refuse(gateway, conn, "null", message, reason);
-        return Verdict::Done;
+        return refuse_now(gateway, conn, "null", message, reason);
     }
-    let Target { route, params } = match gateway.target(conn, &topic) {
-        Ok(target) => target,
-        Err(Refusal::Unmatched) => return unmatched(gateway, conn, message),
-        Err(Refusal::TooMany) => {
-            gateway.counts.joins_refused += 1;
-            let join_ref = &message.join_ref;
-            refuse(gateway, conn, join_ref, message, "too many channels joined");
-            return Verdict::Done;
-        }
+    let join_ref = &message.join_ref;
+    let target = gateway.target(conn, &topic);
+    if matches!(target, Err(Refusal::Unmatched)) {
+        return unmatched(gateway, conn, message);
+    }
+    let Some(payload) = content(&message.payload) else {
+        return refuse_now(gateway, conn, join_ref, message, TOO_DEEP);
     };
     let old = gateway.hub.find(conn, &topic);
-    let owed = old.and_then(|old| replace(gateway, conn, &topic, old));
+    if let Some(old) = old.filter(|old| is_joining(gateway, *old)) {
+        if !gateway.hold(conn, old, frame, Wish::Join) {
+            refuse_now(gateway, conn, join_ref, message, "busy");
+        }
+        return;
+    }
+    let Ok(target) = target else {
+        return refuse_now(gateway, conn, join_ref, message, "too many channels joined");
+    };
+    // It takes the place of the one it replaces, even when no other is left.
+    let owed = old.and_then(|old| replace(gateway, old));
     let null = message.join_ref == "null";
     let refs = Refs {
-        join_ref: (&*message.join_ref).into(),
+        join_ref: (&**join_ref).into(),
         push_ref: null.then(|| (&*message.reference).into()),
         joining: Some(Box::new(Joining {
             reference: (&*message.reference).into(),
-            owed,
-            waiting: Waiting::default(),
+            owed: owed.clone(),
         })),
     };
     let since = match message.payload {
-        Payload::Json(payload) if gateway.keeps_log(route) => recover(payload),
+        Payload::Json(payload) if gateway.keeps_log(target.route) => recover(payload),
         _ => None,
     };
-    Verdict::Join {
-        sub: gateway.subscribe(conn, &topic, route, since, Box::new(refs)),
-        route,
-        topic,
-        params,
-        payload: message.payload.into(),
+    let join = Join {
+        payload,
+        since,
+        notes: Box::new(refs),
+    };
+    if gateway.subscribe(conn, &topic, target, join).is_err() {
+        refuse_now(gateway, conn, join_ref, message, "busy");
+        pay(gateway, conn, &topic, owed.as_deref());
     }
+}
+
+fn refuse_now<H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    join_ref: &str,
+    message: &Inbound<'_>,
+    why: &str,
+) {
+    gateway.counts.joins_refused += 1;
+    refuse(gateway, conn, join_ref, message, why);
+}
+
+fn is_joining<H>(gateway: &Gateway<H>, sub: SubKey) -> bool {
+    let sub = gateway.hub.sub(sub);
+    sub.is_some_and(|sub| sub.seat.stage == Stage::Joining)
 }
 
 /// What a client says in its join's params of where it has been: `{"recover": {"epoch", "offset"}}`.
@@ -96,43 +119,15 @@ fn recover(payload: &str) -> Option<Position> {
     })
 }
 
-/// Ends a channel whose client joins its topic again; returns the join ref of the one that is
-/// owed a `phx_close` behind the new join's answer.
-fn replace<H>(
-    gateway: &mut Gateway<H>,
-    conn: ConnKey,
-    topic: &str,
-    old: SubKey,
-) -> Option<Box<str>> {
+/// Ends a channel whose client joins its topic again; returns the join ref that is owed a
+/// `phx_close` behind the new join's answer.
+fn replace<H>(gateway: &mut Gateway<H>, old: SubKey) -> Option<Box<str>> {
     let held = gateway.release(old)?;
     gateway.tell_ended(held.handle, "replaced");
-    let mut refs = Refs::from_notes(held.notes)?;
-    match refs.joining.take() {
-        None => Some(refs.join_ref),
-        Some(joining) => {
-            // At once: whoever joins in a loop must not run up a debt.
-            let reference = &joining.reference;
-            reject(
-                gateway,
-                conn,
-                &refs.join_ref,
-                reference,
-                topic,
-                "joined again",
-            );
-            disown(gateway, conn, topic, &joining.waiting);
-            joining.owed
-        }
-    }
+    Some(Refs::from_notes(held.notes)?.join_ref)
 }
 
-/// Takes a join that has been decided out of its subscription, to be answered.
-pub(super) fn decided<H>(gateway: &mut Gateway<H>, sub: SubKey) -> Result<Box<Joining>, Unsent> {
-    let refs = Refs::of_mut(gateway, sub)?;
-    refs.joining.take().ok_or(Unsent::Ended)
-}
-
-/// Sends the answer of a join; gives it back, to be settled.
+/// Sends the answer of a join, and what a predecessor is owed.
 ///
 /// # Errors
 /// [`Unsent`]; the join is undecided then, as before.
@@ -141,10 +136,11 @@ pub(super) fn answer_join<H>(
     sub: SubKey,
     status: &str,
     body: Body<'_>,
-) -> Result<Box<Joining>, Unsent> {
+) -> Result<(), Unsent> {
     let (conn, topic) = gateway.addressee(sub)?;
-    let joining = decided(gateway, sub)?;
-    let join_ref = Refs::of(gateway, sub)?.join_ref.clone();
+    let refs = Refs::of_mut(gateway, sub)?;
+    let joining = refs.joining.take().ok_or(Unsent::Ended)?;
+    let join_ref = refs.join_ref.clone();
     let sent = send_reply(
         gateway,
         conn,
@@ -159,20 +155,7 @@ pub(super) fn answer_join<H>(
         return Err(unsent);
     }
     pay(gateway, conn, &topic, joining.owed.as_deref());
-    Ok(joining)
-}
-
-/// The answer of a refused join, after which those who waited for it hear that there is no channel.
-pub(super) fn refuse_join<H>(gateway: &mut Gateway<H>, sub: SubKey, response: &[u8]) {
-    let Ok((conn, topic)) = gateway.addressee(sub) else {
-        return;
-    };
-    // JSON is encodable always.
-    let joining = answer_join(gateway, sub, ERROR, Body::Json(response));
-    gateway.release(sub);
-    if let Ok(joining) = joining {
-        disown(gateway, conn, &topic, &joining.waiting);
-    }
+    Ok(())
 }
 
 /// Sends a predecessor the `phx_close` it is owed.
@@ -184,30 +167,7 @@ fn pay<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, owed: Option<&st
     }
 }
 
-/// Answers messages to a channel that will not be.
-fn disown<H>(gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, waiting: &Waiting) {
-    for reference in waiting.iter() {
-        gateway.counts.unmatched += 1;
-        reject(gateway, conn, "null", reference, topic, "unmatched topic");
-    }
-}
-
-fn reject<H>(
-    gateway: &mut Gateway<H>,
-    conn: ConnKey,
-    join_ref: &str,
-    reference: &str,
-    topic: &str,
-    why: &str,
-) {
-    let response = because(why);
-    let body = Body::Json(response.as_bytes());
-    // JSON is encodable always, and a connection that is gone needs no answer.
-    let _ = send_reply(gateway, conn, join_ref, reference, topic, ERROR, body);
-}
-
-/// What is due when a join under way ends otherwise than by its decision: every question that was
-/// asked before is answered, in its order.
+/// Answers a join under way that ends otherwise than by its decision.
 pub(super) fn abandon<H>(
     gateway: &mut Gateway<H>,
     conn: ConnKey,
@@ -216,15 +176,18 @@ pub(super) fn abandon<H>(
     why: &str,
 ) {
     if let Some(joining) = &refs.joining {
-        reject(
+        let response = because(why);
+        let body = Body::Json(response.as_bytes());
+        // JSON is encodable always, and a connection that is gone needs no answer.
+        let _ = send_reply(
             gateway,
             conn,
             &refs.join_ref,
             &joining.reference,
             topic,
-            why,
+            ERROR,
+            body,
         );
         pay(gateway, conn, topic, joining.owed.as_deref());
-        disown(gateway, conn, topic, &joining.waiting);
     }
 }

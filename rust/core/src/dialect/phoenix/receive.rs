@@ -2,25 +2,32 @@
 
 use std::borrow::Cow;
 
-use crate::gateway::{Content, Gateway, Kind, Stage, Verdict, MAX_NAME};
+use crate::gateway::{message_size, Content, Gateway, Kind, Stage, Verdict, Wish, MAX_NAME};
 use crate::hub::{ConnKey, SubKey};
 
 use super::codec::{self, DecodeError};
 use super::join::{join, too_long};
 use super::write::{because, frame_reply, ERROR, NOTHING, OK};
-use super::{variant, Inbound, Payload, Refs, V2};
+use super::{variant, Inbound, Payload, Refs, MAX_DEPTH, V2};
 
-impl<'f> From<Payload<'f>> for Content<'f> {
-    fn from(payload: Payload<'f>) -> Self {
-        let (binary, bytes) = match payload {
-            Payload::Json(json) => (false, json.as_bytes()),
-            Payload::Binary(data) => (true, data),
-        };
-        Self {
-            binary,
-            bytes: Cow::Borrowed(bytes),
-        }
-    }
+/// The reason for a payload that nests deeper than [`MAX_DEPTH`].
+pub(super) const TOO_DEEP: &str = "payload nested deeper than 128 levels";
+const _: () = assert!(MAX_DEPTH == 128);
+
+/// A frame as it came: whether it is text, and its bytes.
+pub(super) type Frame<'f> = (bool, &'f [u8]);
+
+/// None for a payload that is not to be handed on.
+pub(super) fn content<'f>(payload: &Payload<'f>) -> Option<Content<'f>> {
+    let (binary, bytes) = match payload {
+        Payload::Json(json) => (false, json.as_bytes()),
+        Payload::Binary(data) => (true, *data),
+        Payload::TooDeep => return None,
+    };
+    Some(Content {
+        binary,
+        bytes: Cow::Borrowed(bytes),
+    })
 }
 
 /// One whole message of a client. One that cannot be read closes its connection.
@@ -41,7 +48,7 @@ pub(super) fn message<'f, H>(
         (Err(_), _) => return Verdict::Done,
     };
     match decoded.map_err(DecodeError::as_str) {
-        Ok(message) => dispatch(gateway, conn, message),
+        Ok(decoded) => dispatch(gateway, conn, (text, message), decoded),
         Err(error) => {
             gateway.undecodable(conn, error);
             Verdict::Done
@@ -49,26 +56,34 @@ pub(super) fn message<'f, H>(
     }
 }
 
-fn dispatch<'f, H>(gateway: &mut Gateway<H>, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
+fn dispatch<'f, H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    frame: Frame<'_>,
+    message: Inbound<'f>,
+) -> Verdict<'f> {
     // A leave is answered for any topic, even one that is no string: nobody is on it.
     if message.event == "phx_leave" {
-        return leave(gateway, conn, message);
+        return leave(gateway, conn, frame, message);
     }
     let Some(topic) = &message.topic else {
-        return unmatched(gateway, conn, &message);
+        unmatched(gateway, conn, &message);
+        return Verdict::Done;
     };
     if topic == "phoenix" {
         if message.event == "heartbeat" {
             gateway.counts.heartbeats += 1;
             heartbeat(gateway, conn, &message);
-            return Verdict::Done;
+        } else {
+            unmatched(gateway, conn, &message);
         }
-        return unmatched(gateway, conn, &message);
+        return Verdict::Done;
     }
     if message.event == "phx_join" {
-        return join(gateway, conn, &message);
+        join(gateway, conn, frame, &message);
+        return Verdict::Done;
     }
-    event(gateway, conn, message)
+    event(gateway, conn, frame, message)
 }
 
 /// The client's subscription to the message's topic.
@@ -76,75 +91,141 @@ fn addressed<H>(gateway: &Gateway<H>, conn: ConnKey, message: &Inbound<'_>) -> O
     gateway.hub.find(conn, message.topic.as_ref()?)
 }
 
-fn leave<'f, H>(gateway: &mut Gateway<H>, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
+/// Whether a message is for this subscription, now or once its join is decided, and whether it waits
+/// for that. Messages for an earlier join do not, unless another join waits that may be theirs.
+enum Aim {
+    Now,
+    Waits,
+    Stale,
+}
+
+fn aim<H>(gateway: &Gateway<H>, key: SubKey, join_ref: &str) -> Aim {
+    let stage = gateway.hub.sub(key).map(|sub| sub.seat.stage);
+    let speaks = Refs::of(gateway, key).is_ok_and(|refs| refs.speaks(join_ref));
+    if too_long(join_ref) {
+        return Aim::Stale;
+    }
+    match stage {
+        Some(Stage::Joining) if speaks || gateway.joins_behind(key) > 0 => Aim::Waits,
+        Some(Stage::Joined | Stage::Leaving) if speaks => Aim::Now,
+        _ => Aim::Stale,
+    }
+}
+
+fn leave<'f, H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    frame: Frame<'_>,
+    message: Inbound<'f>,
+) -> Verdict<'f> {
     let Some(key) = addressed(gateway, conn, &message) else {
         answer(gateway, conn, &message.join_ref, &message, OK, NOTHING);
         return Verdict::Done;
     };
-    let speaks = Refs::of(gateway, key).is_ok_and(|refs| refs.speaks(&message.join_ref));
-    if !speaks {
-        gateway.counts.stale += 1;
-        return Verdict::Done;
+    match aim(gateway, key, &message.join_ref) {
+        Aim::Stale => {
+            gateway.counts.stale += 1;
+            return Verdict::Done;
+        }
+        Aim::Waits => {
+            if too_long(&message.reference) {
+                return oversized(gateway, conn, key, &message);
+            }
+            if !gateway.hold(conn, key, frame, Wish::Leave) {
+                decline(gateway, conn, key, &message, "busy");
+            }
+            return Verdict::Done;
+        }
+        Aim::Now => {}
     }
     let Some(sub) = gateway.hub.sub_mut(key) else {
         return Verdict::Done;
     };
-    match sub.seat.stage {
-        Stage::Leaving => return Verdict::Done,
-        Stage::Joined if sub.seat.handle.is_some() => {
-            if too_long(&message.reference) {
-                return oversized(gateway, conn, key, &message);
-            }
-            sub.seat.stage = Stage::Leaving;
-            return Verdict::Leave {
-                sub: key,
-                reference: message.reference,
-            };
+    if sub.seat.stage == Stage::Leaving {
+        return Verdict::Done;
+    }
+    if sub.seat.handle.is_some() {
+        if too_long(&message.reference) {
+            return oversized(gateway, conn, key, &message);
         }
-        Stage::Joined | Stage::Joining => {}
+        sub.seat.stage = Stage::Leaving;
+        return Verdict::Leave {
+            sub: key,
+            reference: message.reference,
+        };
     }
     let handle = gateway.finish_leave(key, &message.reference);
     gateway.tell_ended(handle, "left");
     Verdict::Done
 }
 
-fn event<'f, H>(gateway: &mut Gateway<H>, conn: ConnKey, message: Inbound<'f>) -> Verdict<'f> {
+fn event<'f, H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    frame: Frame<'_>,
+    message: Inbound<'f>,
+) -> Verdict<'f> {
     let Some(key) = addressed(gateway, conn, &message) else {
-        return unmatched(gateway, conn, &message);
+        unmatched(gateway, conn, &message);
+        return Verdict::Done;
     };
+    let aim = aim(gateway, key, &message.join_ref);
     let Some(held) = gateway.hub.sub(key).map(|sub| &sub.seat) else {
         return Verdict::Done;
     };
-    let (stage, kind) = (held.stage, gateway.kind(held));
-    let Ok(refs) = Refs::of_mut(gateway, key) else {
-        return Verdict::Done;
-    };
-    if !refs.speaks(&message.join_ref) {
-        gateway.counts.stale += 1;
-        return Verdict::Done;
-    }
-    if stage == Stage::Leaving {
-        return Verdict::Done;
-    }
-    if kind == Kind::Stream {
-        let join_ref: Box<str> = refs.push_ref().into();
-        gateway.counts.to_stream += 1;
-        if message.reference != "null" {
-            refuse(gateway, conn, &join_ref, &message, "push-only topic");
+    let (leaving, kind) = (held.stage == Stage::Leaving, gateway.kind(held));
+    match aim {
+        Aim::Stale => {
+            gateway.counts.stale += 1;
+            return Verdict::Done;
         }
-        return Verdict::Done;
+        Aim::Now if leaving => return Verdict::Done,
+        Aim::Now if kind == Kind::Stream => {
+            gateway.counts.to_stream += 1;
+            decline(gateway, conn, key, &message, "push-only topic");
+            return Verdict::Done;
+        }
+        Aim::Now | Aim::Waits => {}
     }
     if message.event.len() > MAX_NAME || too_long(&message.reference) {
         return oversized(gateway, conn, key, &message);
     }
-    if let Some(joining) = &mut refs.joining {
-        joining.waiting.expect(&message.reference);
+    if matches!(aim, Aim::Waits) {
+        if !gateway.hold(conn, key, frame, Wish::Other) {
+            decline(gateway, conn, key, &message, "busy");
+        }
+        return Verdict::Done;
+    }
+    let Some(payload) = content(&message.payload) else {
+        gateway.counts.too_deep += 1;
+        decline(gateway, conn, key, &message, TOO_DEEP);
+        return Verdict::Done;
+    };
+    let size = message_size(&message.event, payload.bytes.len(), &message.reference);
+    if !gateway.admit(conn, key, size) {
+        decline(gateway, conn, key, &message, "busy");
+        return Verdict::Done;
     }
     Verdict::Message {
         sub: key,
         event: message.event,
-        payload: message.payload.into(),
+        payload,
         reference: message.reference,
+        size,
+    }
+}
+
+/// Tells the client that its message to a channel is not taken; if it asked for an answer.
+fn decline<H>(
+    gateway: &mut Gateway<H>,
+    conn: ConnKey,
+    key: SubKey,
+    message: &Inbound<'_>,
+    why: &str,
+) {
+    if message.reference != "null" {
+        let join_ref: Box<str> = Refs::of(gateway, key).map_or("null", Refs::push_ref).into();
+        refuse(gateway, conn, &join_ref, message, why);
     }
 }
 
@@ -160,14 +241,9 @@ fn heartbeat<H>(gateway: &mut Gateway<H>, conn: ConnKey, message: &Inbound<'_>) 
     }
 }
 
-pub(super) fn unmatched<'f, H>(
-    gateway: &mut Gateway<H>,
-    conn: ConnKey,
-    message: &Inbound<'_>,
-) -> Verdict<'f> {
+pub(super) fn unmatched<H>(gateway: &mut Gateway<H>, conn: ConnKey, message: &Inbound<'_>) {
     gateway.counts.unmatched += 1;
     refuse(gateway, conn, "null", message, "unmatched topic");
-    Verdict::Done
 }
 
 /// What would wait for its channel, and so be kept.

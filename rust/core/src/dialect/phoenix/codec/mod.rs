@@ -29,7 +29,7 @@ pub use encode::TooLong;
 pub use text::decode_text;
 pub use v1::decode_v1;
 
-/// How many arrays and objects may stand open at once in a frame, its own brackets included.
+/// How many arrays and objects may stand open at once in a payload, the frame's own not counted.
 pub use crate::json::MAX_DEPTH;
 
 /// One message of a client.
@@ -53,6 +53,8 @@ pub enum Payload<'a> {
     /// Valid JSON text of any type, without surrounding white space.
     Json(&'a str),
     Binary(&'a [u8]),
+    /// JSON that nests deeper than [`MAX_DEPTH`]: one message's problem, and not to be handed on.
+    TooDeep,
 }
 
 /// Why a frame is not a message. Each of these ends the connection.
@@ -68,8 +70,6 @@ pub enum DecodeError {
     TooShort,
     /// The event is no string.
     EventNotString,
-    /// More than [`MAX_DEPTH`] levels of nesting.
-    TooDeep,
     /// V1: valid JSON, but no object.
     NotAnObject,
     /// V1: the object lacks this key.
@@ -89,7 +89,6 @@ impl DecodeError {
             Self::NotAnArray => "not_an_array",
             Self::TooShort => "too_short",
             Self::EventNotString => "event_not_string",
-            Self::TooDeep => "too_deep",
             Self::NotAnObject => "not_an_object",
             Self::MissingKey(_) => "missing_key",
             Self::BinaryKind(_) => "binary_kind",
@@ -102,8 +101,7 @@ impl From<json::Fault> for DecodeError {
     fn from(fault: json::Fault) -> Self {
         match fault {
             json::Fault::NotUtf8 => Self::NotUtf8,
-            json::Fault::NotJson => Self::NotJson,
-            json::Fault::TooDeep => Self::TooDeep,
+            json::Fault::NotJson | json::Fault::TooDeep => Self::NotJson,
         }
     }
 }
@@ -127,7 +125,6 @@ impl fmt::Display for DecodeError {
             }
             Self::TooShort => f.write_str("frame has fewer than 5 elements"),
             Self::EventNotString => f.write_str("event is not a string"),
-            Self::TooDeep => write!(f, "frame nests deeper than {MAX_DEPTH} levels"),
             Self::NotAnObject => {
                 f.write_str("frame is not a JSON object with topic, event, payload and ref")
             }

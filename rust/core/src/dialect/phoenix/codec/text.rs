@@ -17,10 +17,10 @@ use super::{refusal, DecodeError, Inbound, Payload};
 /// Reads one V2 text frame.
 ///
 /// # Errors
-/// [`DecodeError`]: `TooDeep`, `NotUtf8`, `NotJson`, `NotAnArray`, `TooShort` or `EventNotString`,
+/// [`DecodeError`]: `NotUtf8`, `NotJson`, `NotAnArray`, `TooShort` or `EventNotString`,
 /// the first that applies in this order.
 pub fn decode_text(frame: &[u8]) -> Result<Inbound<'_>, DecodeError> {
-    let text = json::bounded_text(frame)?;
+    let text = json::text(frame)?;
     if json::first_byte(text) != Some(b'[') {
         return Err(refusal(text, DecodeError::NotAnArray));
     }
@@ -58,7 +58,11 @@ pub(super) fn message<'a>(
         topic,
         topic_json,
         event: json::unquote(event)?,
-        payload: Payload::Json(payload),
+        payload: if json::nests_too_deep(payload.as_bytes()) {
+            Payload::TooDeep
+        } else {
+            Payload::Json(payload)
+        },
     })
 }
 

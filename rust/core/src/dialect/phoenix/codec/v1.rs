@@ -11,10 +11,10 @@ use super::{refusal, DecodeError, Inbound};
 /// Reads one V1 frame.
 ///
 /// # Errors
-/// [`DecodeError`]: `TooDeep`, `NotUtf8`, `NotJson`, `NotAnObject`, `MissingKey` (topic, event,
+/// [`DecodeError`]: `NotUtf8`, `NotJson`, `NotAnObject`, `MissingKey` (topic, event,
 /// payload, ref, the first missing in this order) or `EventNotString`.
 pub fn decode_v1(frame: &[u8]) -> Result<Inbound<'_>, DecodeError> {
-    let text = json::bounded_text(frame)?;
+    let text = json::text(frame)?;
     if json::first_byte(text) != Some(b'{') {
         return Err(refusal(text, DecodeError::NotAnObject));
     }
