@@ -9,6 +9,7 @@ from ssl import PROTOCOL_TLS_SERVER, SSLContext, create_default_context
 import pytest
 import structlog.testing
 
+from faults import Proxy
 from moda.market.feed import Tick
 
 from .fake_binance import FakeBinance
@@ -258,13 +259,16 @@ async def test_cancelling_closes_the_connection_and_leaves_nothing_behind() -> N
 
 async def test_cancelling_during_the_upgrade_abandons_it() -> None:
     async with FakeBinance() as fake:
-        fake.delay = 0.5
+        fake.hanging = True
         sink = Recorder()
-        async with running(upstream(fake.url), sink):
-            await until(lambda: fake.attempts == 1)
-        await until(lambda: fake.visits)
-        await until(lambda: not fake.open)
+        async with Proxy(fake.port) as proxy:
+            async with running(upstream(f"ws://127.0.0.1:{proxy.port}"), sink):
+                await until(lambda: fake.attempts == 1)
+                assert proxy.connections == 1
+            # Though the exchange has not answered, and may never do.
+            await until(lambda: proxy.connections == 0)
         assert sink.ticks == []
+        assert fake.visits == []
 
 
 async def test_it_can_be_run_again_after_a_cancel_and_its_counters_go_on() -> None:

@@ -15,7 +15,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from picows import (
     WSCloseCode,
@@ -26,11 +26,11 @@ from picows import (
     WSMsgType,
     WSProtocolError,
     WSTransport,
-    ws_connect,
 )
 
 from moda._session import Intake
 from moda.errors import ModaError
+from moda.market.handshake import connect
 from moda.market.pacing import Budget, Clock, Watch
 from moda.market.settings import VARIABLES
 
@@ -210,24 +210,6 @@ class Link(WSListener):
             self._owner.message(self, whole)
 
 
-class _Quiet:
-    """What picows may log to: nothing. Every end is told to the owner, who logs it once.
-
-    It is not a `logging.Logger` on purpose: picows makes a child of one per connection.
-    """
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name logging gave it
-        return False
-
-    def _nothing(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    log = debug = info = warning = error = exception = _nothing
-
-
-_QUIET: Final[Any] = _Quiet()
-
-
 async def dial(
     link: Link,
     url: str,
@@ -241,19 +223,10 @@ async def dial(
     about, whatever the cause. `trust` replaces the system's certificate store.
     """
     try:
-        # The outer limit is the sum of both steps. It must not end the second one: picows would
-        # keep a cancelled upgrade open until its own timer fires, and that timer is this one.
+        # TLS and the upgrade have a limit of their own; this one bounds finding the address and TCP,
+        # and them together.
         async with asyncio.timeout(2 * patience):
-            await ws_connect(
-                lambda *_: link,
-                url,
-                ssl_context=trust,
-                websocket_handshake_timeout=patience,
-                logger_name=_QUIET,
-                enable_auto_pong=False,
-                max_frame_size=max_message,
-                max_redirects=2,
-            )
+            await connect(link, url, patience, max_message, trust)
     except TimeoutError:
         link.abort()
         raise DialError(f"no answer within {patience:g} s") from None
