@@ -16,6 +16,7 @@ import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
+from urllib.parse import quote
 
 from picows import (
     WSCloseCode,
@@ -64,19 +65,21 @@ def plan(base: str, symbols: Sequence[str]) -> tuple[str, list[bytes]]:
     """The URL to open and the SUBSCRIBE requests to send after it.
 
     As many streams as fit are named in the URL, so that the usual handful needs no request at all
-    and data flows with the upgrade; the rest is subscribed to, 100 at a time.
+    and data flows with the upgrade; the rest is subscribed to, 100 at a time. A URL is ASCII, so
+    letters of other scripts are percent-encoded there, and are themselves (UTF-8) in a request.
     """
     streams = [f"{symbol}@miniTicker" for symbol in symbols]
+    encoded = [quote(stream, safe="@") for stream in streams]
     fitting, size = 0, 0
-    while fitting < len(streams) and size + len(streams[fitting]) < URL_BYTES:
-        size += len(streams[fitting]) + 1
+    while fitting < len(streams) and size + len(encoded[fitting]) < URL_BYTES:
+        size += len(encoded[fitting]) + 1
         fitting += 1
     rest = streams[fitting:]
     requests = []
     for index, start in enumerate(range(0, len(rest), STREAMS_PER_REQUEST)):
         names = ",".join(f'"{name}"' for name in rest[start : start + STREAMS_PER_REQUEST])
         requests.append(f'{{"method":"SUBSCRIBE","params":[{names}],"id":{index + 1}}}'.encode())
-    return f"{base.rstrip('/')}/stream?streams={'/'.join(streams[:fitting])}", requests
+    return f"{base.rstrip('/')}/stream?streams={'/'.join(encoded[:fitting])}", requests
 
 
 class Link(WSListener):
