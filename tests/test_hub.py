@@ -51,7 +51,7 @@ class TestEncode:
 
     @pytest.mark.parametrize(
         ("response", "encoded"),
-        [(None, b"{}"), ([1], b"[1]"), ("text", b'"text"'), (0, b"0"), (False, b"false")],
+        [(None, b"null"), ([1], b"[1]"), ("text", b'"text"'), (0, b"0"), (False, b"false")],
     )
     def test_a_response_may_be_any_json_value(self, response, encoded):
         assert encode_response(response) == (encoded, False)

@@ -20,7 +20,7 @@ from moda.message import Kept, Position, Raw
 
 log = structlog.get_logger("moda.hub")
 
-__all__ = ["RESERVED", "Hub", "encode", "encode_response", "must_be_free"]
+__all__ = ["RESERVED", "Hub", "encode", "encode_join", "encode_response", "must_be_free"]
 
 RESERVED: Final = frozenset({"phx_close", "phx_error", "phx_join", "phx_leave", "phx_reply"})
 """Events that are the protocol's own: a stock client that hears ``phx_close`` closes its channel."""
@@ -77,12 +77,15 @@ def _plain(value: Any) -> Any:
 
 
 def encode_response(response: Any) -> tuple[bytes, bool]:
-    """A reply's response: any JSON value (None is ``{}``), Raw or bytes."""
-    if response is None:
-        return b"{}", False
+    """A reply's response: any JSON value, Raw or bytes."""
     if isinstance(response, Raw | bytes | bytearray | memoryview):
         return encode(response)
     return orjson.dumps(response, default=_plain), False
+
+
+def encode_join(response: Any) -> tuple[bytes, bool]:
+    """What a join returned, as :func:`encode_response`; None, which says nothing, is ``{}``."""
+    return (b"{}", False) if response is None else encode_response(response)
 
 
 class Hub:

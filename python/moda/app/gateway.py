@@ -199,13 +199,15 @@ class Gateway:
 
         ``payload`` is a dict (JSON), :class:`~moda.message.Raw` (JSON already) or bytes (a binary
         frame); ``key`` is what a topic with ``delivery="latest"`` conflates by. ValueError for an
-        event that is the protocol's own (``phx_close``).
+        event that is the protocol's own (``phx_close``), RuntimeError in a process in which this
+        gateway does not run: its clients are connected to another one.
         """
-        if self._loop is not None and threading.get_ident() != self._thread:
+        loop = self._must_run("broadcast")
+        if threading.get_ident() != self._thread:
             # Encoded here: what cannot be sent raises in its sender, and what the sender changes
             # afterwards is not what is sent.
             prepared = self.hub.prepare(topic, event, payload, key)
-            self._loop.call_soon_threadsafe(self.hub.publish_prepared, *prepared)
+            loop.call_soon_threadsafe(self.hub.publish_prepared, *prepared)
         else:
             self.hub.publish(topic, event, payload, key=key)
 
@@ -213,8 +215,10 @@ class Gateway:
         """Closes every connection whose Socket has that id (1001); returns how many.
 
         On the loop's thread only: RuntimeError on another, where
-        ``loop.call_soon_threadsafe(gateway.disconnect, socket_id)`` does it.
+        ``loop.call_soon_threadsafe(gateway.disconnect, socket_id)`` does it, and RuntimeError in a
+        process in which this gateway does not run.
         """
+        self._must_run("disconnect")
         self._must_be_on_the_loop("disconnect", "socket_id")
         return self.hub.disconnect(socket_id)
 
@@ -248,13 +252,16 @@ class Gateway:
         >>> @gateway.channel("log:{name}", history=History(size=100))
         ... class Log(Stream):
         ...     pass
-        >>> _ = gateway.build()  # the server does that at its start
-        >>> gateway.broadcast("log:disk", "line", {"text": "mounted"})
-        >>> seen = gateway.position("log:disk")
-        >>> gateway.broadcast("log:disk", "line", {"text": "full"})
-        >>> gateway.history("log:disk", since=seen)
+        >>> async def example():
+        ...     await gateway.start()  # the server does that
+        ...     gateway.broadcast("log:disk", "line", {"text": "mounted"})
+        ...     seen = gateway.position("log:disk")
+        ...     gateway.broadcast("log:disk", "line", {"text": "full"})
+        ...     print(gateway.history("log:disk", since=seen))
+        ...     print(len(gateway.history("log:disk")))
+        ...     await gateway.stop()
+        >>> asyncio.run(example())
         [Kept(offset=2, event='line', payload={'text': 'full'})]
-        >>> len(gateway.history("log:disk"))
         2
         """
         self._must_be_on_the_loop("history", "topic")
@@ -404,6 +411,18 @@ class Gateway:
     def uptime_seconds(self) -> float:
         """Seconds since the start; 0 before it."""
         return time.monotonic() - self._started if self._started else 0.0
+
+    def _must_run(self, call: str) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None:
+            raise RuntimeError(
+                f"gateway.{call}: this gateway does not run in this process (no server has started it, "
+                "or it has stopped), so nobody would be reached. Call it in the process that serves: in "
+                "a channel, a gateway.background job, the mounted application, or a thread of any of "
+                "them. From another process, send a request to a route of the mounted application, or "
+                "a message to a channel, which then calls it"
+            )
+        return loop
 
     def _must_be_on_the_loop(self, call: str, argument: str) -> None:
         if self._loop is not None and threading.get_ident() != self._thread:

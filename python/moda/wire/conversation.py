@@ -21,7 +21,7 @@ import structlog
 
 from moda.channel import NO_REF, Channel
 from moda.errors import NotJoinedError, Reject, ReplyError, ReturnError
-from moda.hub import Hub, encode, encode_response, must_be_free
+from moda.hub import Hub, encode, encode_join, encode_response, must_be_free
 from moda.message import Ref, Reply, Stop
 from moda.wire.crashes import crashes, deliberate
 from moda.wire.decision import CRASHED, Check, read_join, refusal, unreadable
@@ -282,7 +282,7 @@ class Conversation:
         channel = self.channel
         try:
             value = read_join(payload, binary, self._check)
-            data, as_binary = encode_response(await channel.join(value))
+            data, as_binary = encode_join(await channel.join(value))
         except Reject as reject:
             self._refuse(refusal(reject.response, type(channel), **self._about))
             return False
