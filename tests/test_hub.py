@@ -132,19 +132,6 @@ class TestPublishing:
         hub.publish("room:a", f"{event}d", {})
         assert hub.stats()["published"] == 1
 
-    def test_a_documents_key_is_found_in_the_payload_unless_one_is_given(self):
-        hub = Hub()
-        asked: list[Any] = []
-
-        def key_of(topic: str, payload: Any) -> str:
-            asked.append((topic, payload))
-            return "found"
-
-        hub.key_of = key_of
-        assert hub.prepare("prices", "tick", {"s": "BTC"})[4] == "found"
-        assert hub.prepare("prices", "tick", {"s": "BTC"}, "given")[4] == "given"
-        assert asked == [("prices", {"s": "BTC"})]
-
     def test_preparing_is_safe_on_any_thread(self):
         hub = Hub()
         prepared: list[Any] = []

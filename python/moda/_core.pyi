@@ -61,8 +61,10 @@ class Hub:
         history_ttl_ms: int = 0,
         history_bytes: int = ...,
         intercept: Sequence[str] = ...,
+        key: str | None = None,
     ) -> int:
         """Adds a route. ``delivery`` is every, latest or drop (ValueError otherwise);
+        ``key`` is a JSON pointer (ValueError for text that is none) to what ``latest`` conflates by;
         ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
         """Makes a route reachable on a mount. ValueError says what is wrong with the pattern."""

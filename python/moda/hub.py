@@ -110,8 +110,6 @@ class Hub:
         self._listeners: dict[str, list[Listener]] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self.key_of: Callable[[str, Any], str | None] | None = None
-        """Finds a payload's key where a document declares one; None where none does."""
         self.busy = 0
         """Messages not taken because too much waited for their channel already."""
         self.rate_limited = 0
@@ -154,7 +152,8 @@ class Hub:
     ) -> None:
         """Sends one event to every subscriber of ``topic``.
 
-        ``key`` is what a ``latest`` topic conflates by. Raises TypeError for a payload that is
+        ``key`` is what a ``latest`` topic conflates by; without it the engine looks where the
+        topic's document points to in the payload. Raises TypeError for a payload that is
         neither mapping, Raw nor bytes, and ValueError when topic or event are too long for a
         binary frame (255 bytes) or the event is one of :data:`RESERVED`.
         """
@@ -165,8 +164,6 @@ class Hub:
     ) -> tuple[str, str, bytes, bool, str | None]:
         """The part of :meth:`publish` that may run on any thread, and all of it that can fail."""
         must_be_free(event)
-        if key is None and self.key_of is not None:
-            key = self.key_of(topic, payload)
         data, binary = encode(payload)
         if binary and max(len(topic.encode()), len(event.encode())) > MAX_BINARY_NAME:
             raise ValueError(

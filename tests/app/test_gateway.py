@@ -430,19 +430,6 @@ class TestDocument:
         await ann.write(f'["1","2","chat:a","said",{payload}]')
         assert await bob.read() == f'[null,null,"chat:a","said",{payload}]'
 
-    async def test_a_relay_of_the_newest_keeps_one_of_each_key(self, serve, connect):
-        policy = b"x-moda: {publish: clients, delivery: latest, key: /text}"
-        document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
-        gateway = Gateway(asyncapi=document, builtins=False)
-        running = await serve(gateway)
-        keys: list[Any] = []
-        prepare = gateway.hub.prepare
-        gateway.hub.prepare = lambda *given: keys.append(given[3]) or prepare(*given)  # type: ignore[method-assign,func-returns-value]
-        ann = await connect(running)
-        await ann.join("chat:a")
-        await ann.ask("1", "2", "chat:a", "said", {"text": "hi"})
-        assert keys == ["hi"]
-
     @pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply"])
     async def test_a_relay_hands_on_no_event_of_the_protocol(self, serve, connect, event):
         """A document without operations lets any event through; this one closed everybody's channel."""

@@ -23,7 +23,6 @@ from moda.app.declared import (
     Laid,
     checker,
     declared_channel,
-    key_finder,
     served_by_document,
     twice,
     unkept,
@@ -326,7 +325,6 @@ class Gateway:
             mounts[path] = Mount(self.hub, options, number)
         self._laid = self._lay(registry, self._own, mounts)
         self._expose(self._laid)
-        self.hub.key_of = key_finder(registry)
         self._mounts = list(mounts.values())
         return self._mounts
 
@@ -335,7 +333,7 @@ class Gateway:
 
         Joins and messages of channels joined from now on meet the new rules: channels, payload
         schemas, limits, handlers. Who is joined keeps the rules of that join, and a topic somebody is
-        on keeps its delivery and history. Python modules are not loaded again. ConfigurationError if
+        on keeps its delivery, key and history. Python modules are not loaded again. ConfigurationError if
         the document cannot be used; nothing has changed then.
         """
         if self._mounts is None or self._asyncapi is None or isinstance(self._asyncapi, bytes):
@@ -352,7 +350,6 @@ class Gateway:
             self._expose(self._laid)
             raise
         self._laid, self._document, self._own = laid, document, own
-        self.hub.key_of = key_finder(registry)
         _warn(document)
         return True
 
@@ -455,11 +452,12 @@ class Gateway:
             known = (one.route.pattern, one.engine, tuple(mount.number for mount in one.reached))
             number = self._numbers.get(known)
             if number is None:
-                stream, delivery, size, ttl_ms, intercept = one.engine
+                stream, delivery, key, size, ttl_ms, intercept = one.engine
                 try:
                     number = core.route(
                         stream=stream,
                         delivery=delivery,
+                        key=key,
                         history_size=size,
                         history_ttl_ms=ttl_ms,
                         intercept=list(intercept),
@@ -543,7 +541,7 @@ class Gateway:
             found,
         )
         size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
-        engine = (stream, delivery, size, ttl_ms, tuple(intercept))
+        engine = (stream, delivery, policy.key, size, ttl_ms, tuple(intercept))
         return Laid(route, engine, tuple(reached.values()))
 
 

@@ -19,6 +19,7 @@ impl Wire {
             kind: Kind::Stream,
             policy: Policy {
                 delivery: Delivery::Latest,
+                key: None,
                 history: None,
             },
             intercepts: None,

@@ -9,6 +9,7 @@ use moda_core::hub::{
     Codec, Config, Conn, ConnKey, Delivery, History, HistoryLimits, Hub as Engine, Kept, Policy,
     Recovery, Sink, SubKey, Topic,
 };
+use moda_core::pointer::Pointer;
 use moda_core::session::{Body, Kind, Route, Sessions, Unsent};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -155,7 +156,8 @@ impl Hub {
         self.sessions.add_mount(max_channels, max_message, idle_ms)
     }
 
-    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new()))]
+    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), key=None))]
+    #[allow(clippy::too_many_arguments)] // by name, one for each thing a policy says
     fn route(
         &mut self,
         stream: bool,
@@ -164,7 +166,10 @@ impl Hub {
         history_ttl_ms: u64,
         history_bytes: usize,
         intercept: Vec<String>,
+        key: Option<&str>,
     ) -> PyResult<usize> {
+        let key = key.map(Pointer::parse).transpose();
+        let key = key.map_err(|error| PyValueError::new_err(error.to_string()))?;
         let delivery = match delivery {
             "every" => Delivery::Every,
             "latest" => Delivery::Latest,
@@ -185,7 +190,11 @@ impl Hub {
         });
         Ok(self.sessions.add_route(Route {
             kind: if stream { Kind::Stream } else { Kind::Channel },
-            policy: Policy { delivery, history },
+            policy: Policy {
+                delivery,
+                key: key.map(std::sync::Arc::new),
+                history,
+            },
             intercepts,
         }))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::batch::{ConnKey, SubKey, CODECS};
 use super::history::{History, Limits};
 use super::newests::Newests;
+use crate::pointer::Pointer;
 
 /// What a subscriber who cannot keep up gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,9 +21,11 @@ pub enum Delivery {
 }
 
 /// A topic's rules, taken from its route when the topic comes into being.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     pub delivery: Delivery,
+    /// Where a payload holds what `Delivery::Latest` conflates by, unless the publisher says.
+    pub key: Option<Arc<Pointer>>,
     pub history: Option<Limits>,
 }
 
@@ -68,6 +71,7 @@ impl Topic {
         Self {
             name,
             address,
+            history: policy.history.map(|limits| History::new(epoch, limits)),
             policy,
             members: Vec::new(),
             holes: 0,
@@ -78,7 +82,6 @@ impl Topic {
             seq: 0,
             newest: Newests::default(),
             laggards: 0,
-            history: policy.history.map(|limits| History::new(epoch, limits)),
             kept_at: None,
         }
     }

@@ -263,7 +263,7 @@ impl<H> Sessions<H> {
         self.mounts
             .iter()
             .find_map(|mount| Some(mount.routes[mount.router.find(topic)?.route]))
-            .map(|route| self.routes[route].policy)
+            .map(|route| self.routes[route].policy.clone())
             .unwrap_or_default()
     }
 

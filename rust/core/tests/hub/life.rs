@@ -15,6 +15,7 @@ use crate::world::{message, World, SLICED, WHOLE};
 
 const KEEPING: Policy = Policy {
     delivery: Delivery::Every,
+    key: None,
     history: Some(HistoryLimits {
         size: 3,
         ttl_ms: 1000,

@@ -137,6 +137,7 @@ impl Pair {
         let events = watches.then(|| intercepting(&["secret"]));
         let policy = Policy {
             delivery: self.policies[topic],
+            key: None,
             history: None,
         };
         let name = TOPICS[topic];

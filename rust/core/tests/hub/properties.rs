@@ -62,7 +62,7 @@ proptest! {
         log_bytes in prop_oneof![Just(64 << 20), 20_000..30_000usize],
     ) {
         let mut world = World::new(Config { log_bytes, ..SLICED });
-        let policy = Policy { delivery: Delivery::Latest, history: None };
+        let policy = Policy { delivery: Delivery::Latest, key: None, history: None };
         let conn = if socket { world.connect_socket() } else { world.connect() };
         world.join_with(conn, "a", policy, None);
         let mut published = BTreeMap::new();

@@ -297,7 +297,7 @@ impl World {
             key: message.key,
             exclude: message.exclude,
             encode: Say(message),
-            policy: message.policy,
+            policy: message.policy.clone(),
         })
     }
 

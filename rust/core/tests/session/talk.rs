@@ -167,11 +167,12 @@ impl Talk {
         let mount = sessions.add_mount(CAP, MAX_MESSAGE, IDLE_MS);
         let policy = Policy {
             delivery: Delivery::Every,
+            key: None,
             history: None,
         };
         let route = |kind| Route {
             kind,
-            policy,
+            policy: policy.clone(),
             intercepts: None,
         };
         let rooms = sessions.add_route(route(Kind::Channel));
