@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -19,8 +20,8 @@ from .fake_binance import FakeBinance
 from .resets import PHASES, Resetting
 from .support import Recorder, running, until, upstream
 
-RESETS = 120
-"""Of each kind, with a stranger beside every one of them."""
+RESETS = 120 * int(os.environ.get("SOAK", "1"))
+"""Of each kind, with a stranger beside every one of them; `make soak` asks for more."""
 
 
 async def serve_beside(exchange: Resetting, serve: Serve) -> Running:
