@@ -1,9 +1,9 @@
 """Starts the gateways, the honest and the others; prints a table and fails when a bound is broken.
 
 SOAK_SECONDS (1200), SOAK_CLIENTS (500) and SOAK_PACE (1) say how long, for how many honest clients
-and how fast the attacks follow each other (0: none, for a look at the machine); SOAK_ATTACKS names
-some of them (`stops,floods`), for whoever looks for the one that breaks a bound. The figures go to target/soak/result.json, what the
-gateways logged beside them.
+and how fast the attacks follow each other (0: none, for a look at the machine). SOAK_ATTACKS names
+some of them (`stops,floods`), for whoever looks for the one that breaks a bound. The figures go to
+target/soak/result.json, what the gateways logged beside them.
 """
 
 from __future__ import annotations
@@ -83,6 +83,13 @@ class Gateway:
             return
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         self.samples.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+    def cpu_seconds(self) -> float:
+        """What it has spent, user and system; 0 once it is gone."""
+        if not self.alive:
+            return 0.0
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     async def stop(self) -> None:
         if self.alive:
@@ -217,6 +224,7 @@ async def main() -> int:
             watcher.cancel()
         hostile = await attacking
         wall, spent = time.monotonic() - begun, machine.busy_seconds() - busy
+        cores = {gateway.name: round(gateway.cpu_seconds() / wall, 2) for gateway in gateways}
         alive = {gateway.name: gateway.alive for gateway in gateways}
     finally:
         for gateway in gateways:
@@ -238,6 +246,7 @@ async def main() -> int:
         "pace": pace,
         "attacks_of": only or list(PACES),
         "cores_busy": round(spent / wall, 2),
+        "gateway_cores": cores,
         "cores_busy_with_others": round(max(0.0, spent - used_by_children()) / wall, 2),
     }
     broken = [line.name for line in lines if not line.held]
@@ -247,7 +256,7 @@ async def main() -> int:
     print(table(lines))
     print(f"attacks: {json.dumps(hostile['attacks'])}\nexchange: {json.dumps(hostile['exchange'])}")
     print(
-        f"cores busy: {about['cores_busy']}, with what is not the soak: "
+        f"cores busy: {about['cores_busy']}, with the gateways: {cores}, with what is not the soak: "
         f"{about['cores_busy_with_others']}; the honest process was itself late by "
         f"{honest['own_lag_p99_ms']} ms at p99"
     )
