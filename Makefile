@@ -12,9 +12,11 @@ K6_VERSION := v1.8.1
 CARGO_FUZZ_VERSION := 0.13.2
 FUZZ_TARGETS := frame_text frame_binary varuint websocket feed head
 FUZZ_SECONDS ?= 60
+SOAK ?= 10
+SOAK_SECONDS ?= 1200
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench load fuzz wheel lock clean test-python test-rust test-web test-e2e test-wheel
+.PHONY: help serve test check bench load soak fuzz wheel lock clean test-python test-rust test-web test-e2e test-wheel
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +65,10 @@ bench: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/console ## measure against this mac
 
 load: $(STAMPS)/dev $(STAMPS)/ext $(STAMPS)/console bin/k6 ## run the k6 scenarios against a server they start
 	$(PY) -m k6.run
+
+soak: $(STAMPS)/dev $(STAMPS)/ext ## fault tests with SOAK (10) times the rounds, then SOAK_SECONDS (1200) under attack
+	SOAK=$(SOAK) $(PY) -m pytest -q $$(grep -rlE 'environ.*"SOAK"' tests --include='test_*.py')
+	PYTHONPATH=tests:. SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m soak
 
 fuzz: $(STAMPS)/cargo-fuzz ## fuzz every target for FUZZ_SECONDS (60)
 	@set -e; for target in $(FUZZ_TARGETS); do \

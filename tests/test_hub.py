@@ -51,7 +51,7 @@ class TestEncode:
 
     @pytest.mark.parametrize(
         ("response", "encoded"),
-        [(None, b"{}"), ([1], b"[1]"), ("text", b'"text"'), (0, b"0"), (False, b"false")],
+        [(None, b"null"), ([1], b"[1]"), ("text", b'"text"'), (0, b"0"), (False, b"false")],
     )
     def test_a_response_may_be_any_json_value(self, response, encoded):
         assert encode_response(response) == (encoded, False)
@@ -131,19 +131,6 @@ class TestPublishing:
             hub.publish("room:a", event, {})
         hub.publish("room:a", f"{event}d", {})
         assert hub.stats()["published"] == 1
-
-    def test_a_documents_key_is_found_in_the_payload_unless_one_is_given(self):
-        hub = Hub()
-        asked: list[Any] = []
-
-        def key_of(topic: str, payload: Any) -> str:
-            asked.append((topic, payload))
-            return "found"
-
-        hub.key_of = key_of
-        assert hub.prepare("prices", "tick", {"s": "BTC"})[4] == "found"
-        assert hub.prepare("prices", "tick", {"s": "BTC"}, "given")[4] == "given"
-        assert asked == [("prices", {"s": "BTC"})]
 
     def test_preparing_is_safe_on_any_thread(self):
         hub = Hub()

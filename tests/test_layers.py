@@ -7,6 +7,7 @@ would be found, so that a contract with a misspelt name cannot pass for a kept o
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -139,3 +140,17 @@ def test_the_engine_knows_no_python_and_its_binding_stays_thin():
     assert "pyo3" not in core
     sources = (ROOT / "rust" / "core" / "src").rglob("*.rs")
     assert [path for path in sources if "pyo3" in path.read_text()] == []
+
+
+def test_nobody_makes_a_connection_on_another_transport_than_the_loops_own() -> None:
+    # aiofastnet, which picows prefers where it makes a connection, may watch a closed descriptor.
+    makers = {"aiofastnet", "ws_connect", "ws_create_server"}
+    found = [
+        (path.relative_to(PACKAGE).as_posix(), name.name)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+        if makers & {name.name.partition(".")[0], getattr(node, "module", None)}
+    ]
+    assert found == []

@@ -88,9 +88,11 @@ class Hub:
         history_bytes: int = ...,
         intercept: Sequence[str] = ...,
         durable: bool = False,
+        key: str | None = None,
     ) -> int:
         """Adds a route. The history of a ``durable`` one is the newest part of a log in a store.
         ``delivery`` is every, latest or drop (ValueError otherwise);
+        ``key`` is a JSON pointer (ValueError for text that is none) to what ``latest`` conflates by;
         ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
     def codec(self, name: str) -> int:
         """The number of a way to write, such as ``phoenix/2``, for :meth:`open`. ValueError names all."""

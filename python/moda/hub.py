@@ -24,7 +24,15 @@ from moda.ports import Key, Log
 
 log = structlog.get_logger("moda.hub")
 
-__all__ = ["RESERVED", "Hub", "Timed", "encode", "encode_response", "must_be_free"]
+__all__ = [
+    "RESERVED",
+    "Hub",
+    "Timed",
+    "encode",
+    "encode_join",
+    "encode_response",
+    "must_be_free",
+]
 
 RESERVED: Final = frozenset({"phx_close", "phx_error", "phx_join", "phx_leave", "phx_reply"})
 """Events that are the protocol's own: a stock client that hears ``phx_close`` closes its channel."""
@@ -91,12 +99,15 @@ def _plain(value: Any) -> Any:
 
 
 def encode_response(response: Any) -> tuple[bytes, bool]:
-    """A reply's response: any JSON value (None is ``{}``), Raw or bytes."""
-    if response is None:
-        return b"{}", False
+    """A reply's response: any JSON value, Raw or bytes."""
     if isinstance(response, Raw | bytes | bytearray | memoryview):
         return encode(response)
     return orjson.dumps(response, default=_plain), False
+
+
+def encode_join(response: Any) -> tuple[bytes, bool]:
+    """What a join returned, as :func:`encode_response`; None, which says nothing, is ``{}``."""
+    return (b"{}", False) if response is None else encode_response(response)
 
 
 OUTBOX_BYTES: Final = 1 << 20
@@ -146,8 +157,6 @@ class Hub:
         self._listeners: dict[str, list[Listener]] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
-        self.key_of: Callable[[str, Any], str | None] | None = None
-        """Finds a payload's key where a document declares one; None where none does."""
         self.join_seconds = join_seconds
         """How long a join may take to be decided; 0 is for ever."""
         self.handler_seconds = handler_seconds
@@ -234,9 +243,9 @@ class Hub:
 
         None for a topic that keeps no log, and for a durable one: its message is published when the
         store has it (:meth:`publish_durably` waits for that). ``key`` is what a ``latest`` topic
-        conflates by. Raises TypeError for a payload that is neither mapping, Raw nor bytes, and
-        ValueError when topic or event are too long for a binary frame (255 bytes) or the event is
-        one of :data:`RESERVED`.
+        conflates by; without it the engine looks where the topic's document points to in the payload.
+        Raises TypeError for a payload that is neither mapping, Raw nor bytes, and ValueError when topic
+        or event are too long for a binary frame (255 bytes) or the event is one of :data:`RESERVED`.
         """
         return self.publish_prepared(*self.prepare(topic, event, payload, key), exclude)
 
@@ -245,8 +254,6 @@ class Hub:
     ) -> tuple[str, str, bytes, bool, str | None]:
         """The part of :meth:`publish` that may run on any thread, and all of it that can fail."""
         must_be_free(event)
-        if key is None and self.key_of is not None:
-            key = self.key_of(topic, payload)
         data, binary = encode(payload)
         if binary and max(len(topic.encode()), len(event.encode())) > MAX_BINARY_NAME:
             raise ValueError(

@@ -29,6 +29,8 @@ class Reply:
 
     >>> Reply("ok", {"n": 1})
     Reply(status='ok', response={'n': 1})
+
+    Without a response it is ``{}``, as Phoenix answers; None is JSON's ``null`` and stays it.
     """
 
     status: str = "ok"

@@ -157,7 +157,7 @@ class TestChannel:
 
     async def test_history_keeps_what_was_published_with_offsets(self, gateway):
         gateway.channel("news", history=History(size=2, ttl=60))(Stream)
-        gateway.build()
+        await gateway.start()
         for n in range(3):
             gateway.broadcast("news", "tick", {"n": n})
         gateway.broadcast("news", "raw", Raw(b'[3, "\xc3\xbc"]'))
@@ -175,7 +175,7 @@ class TestChannel:
     async def test_a_position_that_is_none_of_the_topics_is_a_gap(self, gateway, since):
         gateway.channel("news", history=History(size=2, ttl=60))(Stream)
         gateway.channel("room")(Channel)
-        gateway.build()
+        await gateway.start()
         gateway.broadcast("news", "tick", {})
         assert gateway.history("news", since) is None
         assert gateway.history("news", (gateway.position("news").epoch, 2)) is None
@@ -183,7 +183,7 @@ class TestChannel:
 
     async def test_a_topic_without_history_has_no_position_and_nothing_kept(self, gateway):
         gateway.channel("room")(Channel)
-        gateway.build()
+        await gateway.start()
         gateway.broadcast("room", "said", {})
         assert gateway.position("room") is None
         assert gateway.history("room") == []
@@ -250,15 +250,37 @@ class TestLife:
         gateway.channel("room")(Channel)
         assert gateway.build() is gateway.build()
 
-    async def test_a_broadcast_before_the_start_and_after_the_stop_reaches_nobody(self, gateway):
+    @pytest.mark.parametrize("stopped", [False, True])
+    async def test_what_would_reach_nobody_raises_where_the_gateway_does_not_run(
+        self, gateway, stopped
+    ):
         gateway.channel("room")(Channel)
-        gateway.broadcast("room", "news", {})
-        await gateway.start()
-        assert gateway.uptime_seconds >= 0.0
-        await gateway.stop()
-        gateway.broadcast("room", "news", {})
-        await asyncio.to_thread(gateway.broadcast, "room", "news", {})
+        gateway.build()
+        if stopped:
+            await gateway.start()
+            assert gateway.uptime_seconds >= 0.0
+            await gateway.stop()
+        news = ("room", "news", {})
+        with pytest.raises(RuntimeError, match="does not run in this process") as caught:
+            gateway.broadcast(*news)
+        assert "From another process, send a request to a route" in str(caught.value)
+        with pytest.raises(RuntimeError, match=r"gateway\.broadcast: "):
+            await asyncio.to_thread(gateway.broadcast, *news)
+        with pytest.raises(RuntimeError, match=r"gateway\.disconnect: "):
+            gateway.disconnect("user:1")
         assert gateway.subscribers("room") == 0
+
+    async def test_a_background_job_may_broadcast_in_its_first_turn(self, gateway, serve):
+        told = asyncio.Event()
+
+        async def work():
+            gateway.broadcast("room", "news", {})
+            told.set()
+
+        gateway.channel("room")(Channel)
+        gateway.background("news", work)
+        await serve(gateway)
+        await asyncio.wait_for(told.wait(), 20)
 
     async def test_a_goodbye_under_way_is_waited_for(self, gateway, serve, connect):
         gate = asyncio.Event()
@@ -407,19 +429,6 @@ class TestDocument:
         payload = '{"n": 12345678901234567890123, "price":1.10, "text":"h\\u0069"}'
         await ann.write(f'["1","2","chat:a","said",{payload}]')
         assert await bob.read() == f'[null,null,"chat:a","said",{payload}]'
-
-    async def test_a_relay_of_the_newest_keeps_one_of_each_key(self, serve, connect):
-        policy = b"x-moda: {publish: clients, delivery: latest, key: /text}"
-        document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
-        gateway = Gateway(asyncapi=document, builtins=False)
-        running = await serve(gateway)
-        keys: list[Any] = []
-        prepare = gateway.hub.prepare
-        gateway.hub.prepare = lambda *given: keys.append(given[3]) or prepare(*given)  # type: ignore[method-assign,func-returns-value]
-        ann = await connect(running)
-        await ann.join("chat:a")
-        await ann.ask("1", "2", "chat:a", "said", {"text": "hi"})
-        assert keys == ["hi"]
 
     @pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply"])
     async def test_a_relay_hands_on_no_event_of_the_protocol(self, serve, connect, event):

@@ -14,6 +14,7 @@ import pytest
 from gateway import Running, until
 from moda import Channel, Gateway, Stream
 from moda.hub import Hub
+from moda.message import Raw as RawJson
 from raw import CLOSE, TEXT, Raw, frame
 
 BUDGET = 256 * 1024
@@ -111,6 +112,61 @@ async def test_under_latest_a_slow_reader_stays_and_gets_the_newest_of_each_key_
     assert running.stats["slow_closed"] == 0
     await publish(gateway, n, "a")
     assert await read_news(slow) == ("a", n)
+
+
+DOCUMENT = b"""
+asyncapi: 3.0.0
+info: {title: News, version: 1.0.0}
+channels:
+  news:
+    address: news
+    x-moda: {delivery: latest, key: /key, publish: clients}
+    messages:
+      news: {payload: {type: object}}
+"""
+
+
+async def test_under_latest_the_key_is_found_in_what_anybody_publishes_and_nothing_without_it_is_lost(
+    serve, raw, connect
+):
+    gateway = Gateway(asyncapi=DOCUMENT, builtins=False)
+    running = await serve(gateway)
+    slow = await stopped_reader(running, raw)
+    n = after = 0
+    keyless: list[int] = []
+    while after < 100:
+        after += running.stats["short_sends"] > 0
+        payload: dict[str, Any] = {"n": n, "pad": PAD, "key": "abc"[n % 3]}
+        if after % 10 == 5:
+            payload["key"] = None
+            keyless.append(n)
+        match n % 4:
+            case 0:
+                gateway.broadcast("news", "news", payload)
+            case 1:
+                gateway.broadcast("news", "news", RawJson(json.dumps(payload).encode()))
+            case 2:
+                gateway.hub.publish("news", "news", payload)
+            case 3:
+                relayed = await connect(running)
+                await relayed.join("news")
+                await relayed.ask("1", "2", "news", "news", payload)
+                await relayed.close()
+        await gateway.drained()
+        n += 1
+    newest = {"abc"[number % 3]: number for number in range(n) if number not in keyless}
+    last: dict[str | None, int] = {}
+    got: list[int] = []
+    while {key: last.get(key) for key in newest} != newest:
+        news = await read_news(slow)
+        assert news is not None
+        last[news[0]] = news[1]
+        got.append(news[1])
+    assert got == sorted(got)
+    assert running.stats["conflated"] > 0
+    assert [number for number in keyless if number <= got[-1]] == [
+        number for number in got if number in keyless
+    ]
 
 
 async def test_under_drop_a_slow_reader_stays_and_misses_what_did_not_fit(serve, raw, connect):

@@ -253,6 +253,8 @@ def test_errors_say_what_was_given_and_what_is_taken() -> None:
     hub = rooms.hub
     with pytest.raises(ValueError, match='delivery takes every, latest or drop, got "some"'):
         hub.route(stream=False, delivery="some")
+    with pytest.raises(ValueError, match="a JSON pointer is empty or begins with /, such as"):
+        hub.route(stream=False, delivery="latest", key="symbol")
     with pytest.raises(ValueError, match=r'topic pattern "room:\{": a \{ is never closed'):
         hub.expose(rooms.mount, "room:{", 0)
     long = "x" * 256

@@ -96,6 +96,11 @@ def test_a_source_is_a_kind_and_perhaps_a_file(source: str, kind: str, file: str
         ("MODA_PRICES_SYMBOLS", "btc/usdt"),
         ("MODA_PRICES_SYMBOLS", "a" * 41),
         ("MODA_PRICES_SYMBOLS", "btcusdt,btcusdt"),
+        ("MODA_PRICES_SYMBOLS", "sun,\u017fun"),
+        ("MODA_PRICES_SYMBOLS", "РАКЕТАusdt"),
+        ("MODA_PRICES_SYMBOLS", "btc-usdt"),
+        ("MODA_PRICES_SYMBOLS", "btc usdt"),
+        ("MODA_PRICES_SYMBOLS", "btc@usdt"),
         ("MODA_PRICES_SYMBOLS", ",".join(f"s{n}" for n in range(1025))),
         ("MODA_PRICES_STALE_AFTER", "soon"),
         ("MODA_PRICES_STALE_AFTER", "0"),
@@ -148,6 +153,13 @@ def test_a_password_in_the_url_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^MODA_PRICES_URL: got ") as refused:
         MarketSettings(url=url)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["btcusdt_261225", "币安人生usdt", "ракетаusdt", "数字", "1000satsusdt", "_"]
+)
+def test_a_symbol_is_of_letters_of_any_script_digits_and_underscores(symbol: str) -> None:
+    assert MarketSettings.from_environment({"MODA_PRICES_SYMBOLS": symbol}).symbols == (symbol,)
 
 
 def test_1024_symbols_are_accepted() -> None:

@@ -342,3 +342,13 @@ async def test_shutdown_notices_on_every_connection_make_no_storm_of_attempts() 
             await until(lambda: len(sink.ticks) > 100)
         # A hundred rounds of ticks took seconds; without the backoff that is hundreds of attempts.
         assert 2 <= fake.attempts <= 8
+
+
+@pytest.mark.parametrize("symbol", ["币安人生usdt", "btcusdt_261225", "ракета1usdt"])
+async def test_a_symbol_in_any_script_is_asked_for_and_published(symbol: str) -> None:
+    many = (symbol, *(f"{symbol}{n}" for n in range(400)))  # more than a URL holds
+    async with FakeBinance() as fake:
+        sink = Recorder()
+        async with running(upstream(fake.url, *many), sink):
+            await until(lambda: {tick.symbol for tick in sink.ticks} == {s.upper() for s in many})
+        assert sorted(fake.visits[0].streams) == sorted(f"{s}@miniTicker" for s in many)

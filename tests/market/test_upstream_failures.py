@@ -9,6 +9,7 @@ from ssl import PROTOCOL_TLS_SERVER, SSLContext, create_default_context
 import pytest
 import structlog.testing
 
+from faults import Proxy
 from moda.market.feed import Tick
 
 from .fake_binance import FakeBinance
@@ -258,13 +259,16 @@ async def test_cancelling_closes_the_connection_and_leaves_nothing_behind() -> N
 
 async def test_cancelling_during_the_upgrade_abandons_it() -> None:
     async with FakeBinance() as fake:
-        fake.delay = 0.5
+        fake.hanging = True
         sink = Recorder()
-        async with running(upstream(fake.url), sink):
-            await until(lambda: fake.attempts == 1)
-        await until(lambda: fake.visits)
-        await until(lambda: not fake.open)
+        async with Proxy(fake.port) as proxy:
+            async with running(upstream(f"ws://127.0.0.1:{proxy.port}"), sink):
+                await until(lambda: fake.attempts == 1)
+                assert proxy.connections == 1
+            # Though the exchange has not answered, and may never do.
+            await until(lambda: proxy.connections == 0)
         assert sink.ticks == []
+        assert fake.visits == []
 
 
 async def test_it_can_be_run_again_after_a_cancel_and_its_counters_go_on() -> None:
@@ -360,9 +364,11 @@ async def test_an_exchange_that_floods_us_leaves_the_loop_to_others_every_few_me
             raw = await fake.tick("btcusdt")
             text = b'{"stream":"btcusdt@miniTicker","data":' + raw + b"}"
             size = bytes((126,)) + len(text).to_bytes(2, "big")
-            await fake.wire((b"\x81" + size + text) * 5000)
+            # Not awaited before the turns are counted: the first messages come while it is written.
+            flood = asyncio.create_task(fake.wire((b"\x81" + size + text) * 5000))
             while sum(turns) < 5000 * len(raw):
                 if turns[-1]:
                     turns.append(0)
                 await asyncio.sleep(0)
+            await flood
         assert max(turns) < 64 * 1024

@@ -400,7 +400,9 @@ async def test_an_event_of_the_protocol_is_handled_and_cannot_be_pushed(talk, ev
 
 
 async def test_a_reply_may_be_bytes_or_raw_json(talk):
-    answers = iter([Reply("ok", b"\x01"), Reply("ok", Raw(b'{"x":1}')), Reply("late", None)])
+    answers = iter(
+        [Reply("ok", b"\x01"), Reply("ok", Raw(b'{"x":1}')), Reply("late", None), Reply("later")]
+    )
 
     class Room(Channel):
         async def handle(self, event, payload):
@@ -408,13 +410,14 @@ async def test_a_reply_may_be_bytes_or_raw_json(talk):
 
     room = talk(Room)
     await room.join()
-    for _ in range(3):
+    for _ in range(4):
         room.say("e")
     await room.idle()
     assert room.told[1:] == [
         ("reply", '"2"', "ok", b"\x01"),
         ("reply", '"2"', "ok", {"x": 1}),
-        ("reply", '"2"', "late", {}),
+        ("reply", '"2"', "late", None),
+        ("reply", '"2"', "later", {}),
     ]
 
 

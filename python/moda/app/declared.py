@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ __all__ = [
     "Laid",
     "checker",
     "declared_channel",
-    "key_finder",
     "load_handler",
     "served_by_document",
     "serving",
@@ -35,7 +34,6 @@ __all__ = [
 ]
 
 Check = Callable[[str, Any], dict[str, Any] | None]
-KeyFinder = Callable[[str, Any], str | None]
 
 
 MAX_HISTORY = 1_000_000
@@ -70,12 +68,12 @@ class Declared:
 class Laid:
     """One declaration, checked: its route, what the engine is told of it, the mounts it is reached on.
 
-    ``engine`` is (stream, delivery, history size, its ttl in ms, intercepted events, durable).
+    ``engine`` is (stream, delivery, key, history size, its ttl in ms, intercepted events, durable).
     ``keep`` is how much of a durable topic the database holds.
     """
 
     route: Route
-    engine: tuple[bool, Delivery, int, int, tuple[str, ...], bool]
+    engine: tuple[bool, Delivery, str | None, int, int, tuple[str, ...], bool]
     reached: tuple[Mount, ...]
     keep: History | None = None
 
@@ -161,30 +159,6 @@ def checker(route: asyncapi.Route | None) -> Check | None:
     return check
 
 
-def key_finder(registry: asyncapi.Registry) -> KeyFinder | None:
-    """Finds the value a ``latest`` topic conflates by, where a document names it by pointer."""
-    if not any(route.policy.key for route in registry.routes):
-        return None
-
-    return lambda topic, payload: _key(registry.policy(topic).key, payload)
-
-
-def _key(pointer: str | None, payload: Any) -> str | None:
-    """The value at a JSON pointer as text, or None where there is none."""
-    if pointer is None or not isinstance(payload, Mapping):
-        return None
-    value: Any = payload
-    for part in pointer.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, Mapping) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return None
-    return value if isinstance(value, str) else repr(value)
-
-
 def load_handler(path: str, address: str) -> type[Channel] | Stream:
     """The Channel or Stream class an ``x-moda`` handler names (``package.module:Class``).
 
@@ -268,8 +242,7 @@ def _relay(route: asyncapi.Route) -> type[Channel]:
             if isinstance(payload, bytes):
                 self.broadcast_from(event, payload)
             elif isinstance(payload, dict):
-                key = _key(route.policy.key, payload)
-                self.broadcast_from(event, Raw(text), key=key)
+                self.broadcast_from(event, Raw(text))
             else:
                 return Reply("error", {"reason": "a payload is an object or binary"})
             return Reply()

@@ -24,7 +24,6 @@ from moda.app.declared import (
     Laid,
     checker,
     declared_channel,
-    key_finder,
     served_by_document,
     twice,
     unkept,
@@ -219,13 +218,15 @@ class Gateway:
 
         ``payload`` is a dict (JSON), :class:`~moda.message.Raw` (JSON already) or bytes (a binary
         frame); ``key`` is what a topic with ``delivery="latest"`` conflates by. ValueError for an
-        event that is the protocol's own (``phx_close``).
+        event that is the protocol's own (``phx_close``), RuntimeError in a process in which this
+        gateway does not run: its clients are connected to another one.
         """
-        if self._loop is not None and threading.get_ident() != self._thread:
+        loop = self._must_run("broadcast")
+        if threading.get_ident() != self._thread:
             # Encoded here: what cannot be sent raises in its sender, and what the sender changes
             # afterwards is not what is sent.
             prepared = self.hub.prepare(topic, event, payload, key)
-            self._loop.call_soon_threadsafe(self.hub.publish_prepared, *prepared)
+            loop.call_soon_threadsafe(self.hub.publish_prepared, *prepared)
         else:
             self.hub.publish(topic, event, payload, key=key)
 
@@ -247,6 +248,7 @@ class Gateway:
         a day. Raises :class:`~moda.errors.Unavailable` or :class:`~moda.errors.Busy` when nothing
         was written, :class:`~moda.errors.KeyReused` for a key that came with another message.
         """
+        self._must_run("publish")
         self._must_be_on_the_loop("publish", "topic, event, payload")
         prepared = self.hub.prepare(topic, event, payload, key)
         digest = hashlib.sha256(repr(prepared).encode()).digest()
@@ -256,8 +258,10 @@ class Gateway:
         """Closes every connection whose Socket has that id (1001); returns how many.
 
         On the loop's thread only: RuntimeError on another, where
-        ``loop.call_soon_threadsafe(gateway.disconnect, socket_id)`` does it.
+        ``loop.call_soon_threadsafe(gateway.disconnect, socket_id)`` does it, and RuntimeError in a
+        process in which this gateway does not run.
         """
+        self._must_run("disconnect")
         self._must_be_on_the_loop("disconnect", "socket_id")
         return self.hub.disconnect(socket_id)
 
@@ -291,13 +295,16 @@ class Gateway:
         >>> @gateway.channel("log:{name}", history=History(size=100))
         ... class Log(Stream):
         ...     pass
-        >>> _ = gateway.build()  # the server does that at its start
-        >>> gateway.broadcast("log:disk", "line", {"text": "mounted"})
-        >>> seen = gateway.position("log:disk")
-        >>> gateway.broadcast("log:disk", "line", {"text": "full"})
-        >>> gateway.history("log:disk", since=seen)
+        >>> async def example():
+        ...     await gateway.start()  # the server does that
+        ...     gateway.broadcast("log:disk", "line", {"text": "mounted"})
+        ...     seen = gateway.position("log:disk")
+        ...     gateway.broadcast("log:disk", "line", {"text": "full"})
+        ...     print(gateway.history("log:disk", since=seen))
+        ...     print(len(gateway.history("log:disk")))
+        ...     await gateway.stop()
+        >>> asyncio.run(example())
         [Kept(offset=2, event='line', payload={'text': 'full'})]
-        >>> len(gateway.history("log:disk"))
         2
         """
         self._must_be_on_the_loop("history", "topic")
@@ -371,7 +378,6 @@ class Gateway:
             mounts[path] = Mount(self.hub, options, number)
         self._laid = self._lay(registry, self._own, mounts)
         self._expose(self._laid)
-        self.hub.key_of = key_finder(registry)
         self._mounts = list(mounts.values())
         return self._mounts
 
@@ -380,7 +386,7 @@ class Gateway:
 
         Joins and messages of channels joined from now on meet the new rules: channels, payload
         schemas, limits, handlers. Who is joined keeps the rules of that join, and a topic somebody is
-        on keeps its delivery and history. Python modules are not loaded again. ConfigurationError if
+        on keeps its delivery, key and history. Python modules are not loaded again. ConfigurationError if
         the document cannot be used; nothing has changed then.
         """
         if self._mounts is None or self._asyncapi is None or isinstance(self._asyncapi, bytes):
@@ -397,7 +403,6 @@ class Gateway:
             self._expose(self._laid)
             raise
         self._laid, self._document, self._own = laid, document, own
-        self.hub.key_of = key_finder(registry)
         _warn(document)
         return True
 
@@ -475,6 +480,18 @@ class Gateway:
         """Seconds since the start; 0 before it."""
         return time.monotonic() - self._started if self._started else 0.0
 
+    def _must_run(self, call: str) -> asyncio.AbstractEventLoop:
+        loop = self._loop
+        if loop is None:
+            raise RuntimeError(
+                f"gateway.{call}: this gateway does not run in this process (no server has started it, "
+                "or it has stopped), so nobody would be reached. Call it in the process that serves: in "
+                "a channel, a gateway.background job, the mounted application, or a thread of any of "
+                "them. From another process, send a request to a route of the mounted application, or "
+                "a message to a channel, which then calls it"
+            )
+        return loop
+
     def _must_be_on_the_loop(self, call: str, argument: str) -> None:
         if self._loop is not None and threading.get_ident() != self._thread:
             raise RuntimeError(
@@ -506,11 +523,12 @@ class Gateway:
             known = (one.route.pattern, one.engine, tuple(mount.number for mount in one.reached))
             number = self._numbers.get(known)
             if number is None:
-                stream, delivery, size, ttl_ms, intercept, durable = one.engine
+                stream, delivery, key, size, ttl_ms, intercept, durable = one.engine
                 try:
                     number = core.route(
                         stream=stream,
                         delivery=delivery,
+                        key=key,
                         history_size=size,
                         history_ttl_ms=ttl_ms,
                         intercept=list(intercept),
@@ -612,7 +630,7 @@ class Gateway:
         size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
         if durable:
             size = min(size, NEWEST)
-        engine = (stream, delivery, size, ttl_ms, tuple(intercept), durable)
+        engine = (stream, delivery, policy.key, size, ttl_ms, tuple(intercept), durable)
         keep = None if history is None or not durable else history
         return Laid(route, engine, tuple(reached.values()), keep)
 

@@ -15,7 +15,8 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
+from urllib.parse import quote
 
 from picows import (
     WSCloseCode,
@@ -26,10 +27,10 @@ from picows import (
     WSMsgType,
     WSProtocolError,
     WSTransport,
-    ws_connect,
 )
 
 from moda.errors import ModaError
+from moda.market.handshake import connect
 from moda.market.pacing import Budget, Clock, Watch
 from moda.market.settings import VARIABLES
 from moda.market.turns import Turns
@@ -64,19 +65,21 @@ def plan(base: str, symbols: Sequence[str]) -> tuple[str, list[bytes]]:
     """The URL to open and the SUBSCRIBE requests to send after it.
 
     As many streams as fit are named in the URL, so that the usual handful needs no request at all
-    and data flows with the upgrade; the rest is subscribed to, 100 at a time.
+    and data flows with the upgrade; the rest is subscribed to, 100 at a time. A URL is ASCII, so
+    letters of other scripts are percent-encoded there, and are themselves (UTF-8) in a request.
     """
     streams = [f"{symbol}@miniTicker" for symbol in symbols]
+    encoded = [quote(stream, safe="@") for stream in streams]
     fitting, size = 0, 0
-    while fitting < len(streams) and size + len(streams[fitting]) < URL_BYTES:
-        size += len(streams[fitting]) + 1
+    while fitting < len(streams) and size + len(encoded[fitting]) < URL_BYTES:
+        size += len(encoded[fitting]) + 1
         fitting += 1
     rest = streams[fitting:]
     requests = []
     for index, start in enumerate(range(0, len(rest), STREAMS_PER_REQUEST)):
         names = ",".join(f'"{name}"' for name in rest[start : start + STREAMS_PER_REQUEST])
         requests.append(f'{{"method":"SUBSCRIBE","params":[{names}],"id":{index + 1}}}'.encode())
-    return f"{base.rstrip('/')}/stream?streams={'/'.join(streams[:fitting])}", requests
+    return f"{base.rstrip('/')}/stream?streams={'/'.join(encoded[:fitting])}", requests
 
 
 class Link(WSListener):
@@ -210,24 +213,6 @@ class Link(WSListener):
             self._owner.message(self, whole)
 
 
-class _Quiet:
-    """What picows may log to: nothing. Every end is told to the owner, who logs it once.
-
-    It is not a `logging.Logger` on purpose: picows makes a child of one per connection.
-    """
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name logging gave it
-        return False
-
-    def _nothing(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    log = debug = info = warning = error = exception = _nothing
-
-
-_QUIET: Final[Any] = _Quiet()
-
-
 async def dial(
     link: Link,
     url: str,
@@ -241,19 +226,10 @@ async def dial(
     about, whatever the cause. `trust` replaces the system's certificate store.
     """
     try:
-        # The outer limit is the sum of both steps. It must not end the second one: picows would
-        # keep a cancelled upgrade open until its own timer fires, and that timer is this one.
+        # TLS and the upgrade have a limit of their own; this one bounds finding the address and TCP,
+        # and them together.
         async with asyncio.timeout(2 * patience):
-            await ws_connect(
-                lambda *_: link,
-                url,
-                ssl_context=trust,
-                websocket_handshake_timeout=patience,
-                logger_name=_QUIET,
-                enable_auto_pong=False,
-                max_frame_size=max_message,
-                max_redirects=2,
-            )
+            await connect(link, url, patience, max_message, trust)
     except TimeoutError:
         link.abort()
         raise DialError(f"no answer within {patience:g} s") from None

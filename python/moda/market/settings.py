@@ -22,7 +22,10 @@ DAY: Final = 86_400.0
 MAX_SYMBOLS: Final = 1024
 """The exchange carries 1024 streams on one connection; we ask for one stream per symbol."""
 
-_SYMBOL: Final = re.compile(r"[a-z0-9]{1,40}")
+# What exchanges trade: "btcusdt", "1000satsusdt", "btcusdt_261225", and names in any script. The
+# letters are Unicode's (\w is letters, digits and the underscore), so no quote, slash, @ or white
+# space can get into a stream's name.
+_SYMBOL: Final = re.compile(r"\w{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class MarketSettings:
         scheme, host and port of the exchange. Where the main host is not allowed (HTTP 451),
         wss://data-stream.binance.vision:443 serves the same market data.
     `symbols`
-        exchange symbols in lower case, as in its stream names.
+        exchange symbols in lower case, as in its stream names: letters of any script, digits and
+        underscores.
     `stale_after`
         seconds without one tick of any symbol after which the feed is called stale and a new
         connection is made. The default suits symbols that trade every second; a list of rarely
@@ -197,16 +201,20 @@ def _check_url(url: object) -> None:
 
 def _check_symbols(symbols: object) -> None:
     takes = (
-        f"1 to {MAX_SYMBOLS} different symbols, comma separated, each 1 to 40 of a-z and 0-9 "
-        '(lower case, as in "btcusdt,ethusdt")'
+        f"1 to {MAX_SYMBOLS} different symbols, comma separated, each 1 to 40 letters, digits and "
+        'underscores (lower case, as in "btcusdt,ethusdt")'
     )
     if not isinstance(symbols, tuple) or not 1 <= len(symbols) <= MAX_SYMBOLS:
         raise _wrong("symbols", symbols, takes)
     for symbol in symbols:
         if not isinstance(symbol, str) or _SYMBOL.fullmatch(symbol) is None:
             raise _wrong("symbols", symbol, takes)
-    if len(set(symbols)) != len(symbols):
-        twice = next(s for s in symbols if symbols.count(s) > 1)
+        if symbol != symbol.lower():
+            raise _wrong("symbols", symbol, takes)
+    # Events name a symbol in upper case: what is one there ("s" and the long s) is one here.
+    traded = [symbol.upper() for symbol in symbols]
+    if len(set(traded)) != len(traded):
+        twice = next(s for s in symbols if traded.count(s.upper()) > 1)
         raise _wrong("symbols", f"{twice} twice", takes)
 
 

@@ -21,7 +21,7 @@ import structlog
 
 from moda.channel import NO_REF, Channel
 from moda.errors import NotJoinedError, Reject, ReplyError, ReturnError, StoreError
-from moda.hub import Hub, encode, encode_response, must_be_free
+from moda.hub import Hub, encode, encode_join, encode_response, must_be_free
 from moda.message import Ref, Reply, Stop
 from moda.wire.crashes import crashes, deliberate
 from moda.wire.decision import (
@@ -321,7 +321,7 @@ class Conversation:
         channel = self.channel
         try:
             value = read_join(payload, binary, self._check)
-            data, as_binary = encode_response(await channel.join(value))
+            data, as_binary = encode_join(await channel.join(value))
             await self._hub.ready(channel.topic)
         except StoreError as error:
             self._refuse(unavailable(error))

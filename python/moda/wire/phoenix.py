@@ -22,7 +22,7 @@ from moda import asyncapi
 from moda._session import Session
 from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Stream
 from moda.errors import ConfigurationError, Refuse, Reject, StoreError
-from moda.hub import Hub, encode_response
+from moda.hub import Hub, encode_join
 from moda.upgrade import Accepted, Refused, Upgrade
 from moda.wire.conversation import Conversation, Rate
 from moda.wire.crashes import crashes, deliberate
@@ -198,7 +198,7 @@ class Dispatch:
             if pace is not None:
                 await pace.turn()
             request.payload = read_join(request.payload, binary, check)
-            data, as_binary = encode_response(await stream.join(request))
+            data, as_binary = encode_join(await stream.join(request))
             await self._hub.ready(request.topic)
             if request.address is not None:
                 core.reseat(sub, request.address)

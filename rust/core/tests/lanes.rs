@@ -20,6 +20,7 @@ impl Wire {
             kind: Kind::Stream,
             policy: Policy {
                 delivery: Delivery::Latest,
+                key: None,
                 history: None,
                 ..Policy::default()
             },

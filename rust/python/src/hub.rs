@@ -11,6 +11,7 @@ use moda_core::hub::{
     Codec, Config, Conn, ConnKey, Delivery, Hub as Engine, Policy, Sink, SubKey, Topic,
 };
 use moda_core::log::{History, Kept, Limits, Position, Recovery};
+use moda_core::pointer::Pointer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
@@ -203,7 +204,7 @@ impl Hub {
         mount
     }
 
-    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), durable=false))]
+    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), durable=false, key=None))]
     #[allow(clippy::too_many_arguments)] // a policy, each part of it by name
     fn route(
         &mut self,
@@ -214,7 +215,10 @@ impl Hub {
         history_bytes: usize,
         intercept: Vec<String>,
         durable: bool,
+        key: Option<&str>,
     ) -> PyResult<usize> {
+        let key = key.map(Pointer::parse).transpose();
+        let key = key.map_err(|error| PyValueError::new_err(error.to_string()))?;
         let delivery = match delivery {
             "every" => Delivery::Every,
             "latest" => Delivery::Latest,
@@ -237,6 +241,7 @@ impl Hub {
             kind: if stream { Kind::Stream } else { Kind::Channel },
             policy: Policy {
                 delivery,
+                key: key.map(std::sync::Arc::new),
                 history,
                 durable,
             },

@@ -104,7 +104,7 @@ impl<H> Gateway<H> {
             return Policy::default();
         }
         self.route_of(topic)
-            .map(|route| self.routes[route].policy)
+            .map(|route| self.routes[route].policy.clone())
             .unwrap_or_default()
     }
 

@@ -94,24 +94,21 @@ impl<S> Hub<S> {
         let on_topic = |sub| self.subs.get(sub).is_some_and(|s| s.topic == lag.topic);
         let sub = conn.subs.iter().copied().find(|sub| on_topic(*sub));
         let codec = conn.codec;
-        let mut missed: Vec<(u64, &Arc<[u8]>)> = topic
+        let missed = topic
             .newest
-            .by_key
-            .values()
-            .filter(|newest| newest.seq > lag.seen)
-            .filter(|newest| sub.is_some_and(|sub| newest.audience.includes(sub, &self.subs)))
-            .filter_map(|newest| Some((newest.seq, newest.frame(codec)?)))
-            .collect();
-        missed.sort_unstable_by_key(|(seq, _)| *seq);
-        let (mut given, mut bytes) = (0, 0);
+            .after(lag.seen)
+            .filter(|(_, newest)| sub.is_some_and(|sub| newest.audience.includes(sub, &self.subs)))
+            .filter_map(|(seq, newest)| Some((seq, newest.frame(codec)?)));
+        let (mut given, mut bytes, mut all) = (0, 0, true);
         let before = conn.outbox.cost();
-        for (seq, frame) in &missed {
+        for (seq, frame) in missed {
             if bytes >= most {
+                all = false;
                 break;
             }
             given += 1;
             bytes += frame.len();
-            lag.seen = *seq;
+            lag.seen = seq;
             conn.outbox.push(Piece::Newest(Arc::clone(frame)));
         }
         self.ledger.own += conn.outbox.cost() - before;
@@ -119,7 +116,7 @@ impl<S> Hub<S> {
         self.stats.deliveries += given;
         self.stats.messages_out += given;
         self.stats.outbox_bytes += bytes;
-        if given == missed.len() as u64 {
+        if all {
             self.stats.latest_bytes -= topic.caught_up();
             self.stats.conflated += lag.missed;
         } else {

@@ -50,7 +50,7 @@ impl<S> Hub<S> {
         let from = sub.topic;
         let policy = Policy {
             history: None,
-            ..self.topics[from].policy
+            ..self.topics[from].policy.clone()
         };
         let name = self.topics[from].name.clone();
         if *name == *address {

@@ -7,9 +7,10 @@ use crate::log::Position;
 
 use super::batch::{Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
 use super::latest;
-use super::run::{Audience, Mark, Run, RUN_BYTES};
-use super::topic::{Delivery, Policy};
+use super::run::{Audience, Key, Mark, Run, RUN_BYTES};
+use super::topic::{Delivery, Policy, Topic};
 use super::{Conn, Hub};
+use crate::pointer::Found;
 
 /// One message to publish.
 pub struct Publish<'a, E> {
@@ -17,7 +18,8 @@ pub struct Publish<'a, E> {
     pub event: &'a str,
     pub payload: &'a [u8],
     pub binary: bool,
-    /// What `Delivery::Latest` conflates by; the event's name when absent.
+    /// What `Delivery::Latest` conflates by. When absent: what the topic's pointer leads to in the
+    /// payload; on a topic without a pointer the event's name.
     pub key: Option<&'a str>,
     /// The sender's own channel, left out.
     pub exclude: SubKey,
@@ -35,6 +37,22 @@ pub struct Published {
     pub position: Option<Position>,
     /// The channels that intercept it; the caller hands it to them.
     pub interceptors: Vec<SubKey>,
+}
+
+impl<E> Publish<'_, E> {
+    /// A payload without the key its topic asks for has none: nothing may take its place. Neither
+    /// `null` names anything, nor can a binary payload.
+    fn conflated_by(&self, topic: &Topic) -> Option<Key> {
+        let Some(pointer) = topic.policy.key.as_deref().filter(|_| self.key.is_none()) else {
+            return Some(Key::Text(self.key.unwrap_or(self.event).into()));
+        };
+        let found = (!self.binary).then(|| pointer.find(self.payload)).flatten();
+        match found {
+            Some(Found::Text(text)) => Some(Key::Text(text.into())),
+            Some(Found::Value(value)) if value != "null" => Some(Key::Value(value.into())),
+            _ => None,
+        }
+    }
 }
 
 impl<S> Hub<S> {
@@ -84,7 +102,7 @@ impl<S> Hub<S> {
         match self.addressed(message.topic) {
             Some(key) => Some(key),
             None if message.policy.history.is_some() && !message.policy.durable => {
-                Some(self.topic_entry(message.topic, message.policy))
+                Some(self.topic_entry(message.topic, message.policy.clone()))
             }
             None => None,
         }
@@ -164,12 +182,12 @@ impl<S> Hub<S> {
             }
         }
         if latest {
-            let key = message.key.unwrap_or(message.event);
-            let cost = key.len() + std::mem::size_of::<Mark>();
+            let key = message.conflated_by(topic);
+            let cost = key.as_ref().map_or(0, Key::len) + std::mem::size_of::<Mark>();
             run.bytes += cost;
             self.log_bytes += cost;
             run.marks.push(Mark {
-                key: key.into(),
+                key,
                 seq: topic.seq,
                 frames,
             });

@@ -38,10 +38,28 @@ impl Audience {
     }
 }
 
+/// What one message of a `latest` topic replaces and is replaced by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// What the publisher said, the string its topic's pointer leads to, or the event's name.
+    Text(Box<str>),
+    /// The JSON text its topic's pointer leads to, where that is no string: `1` is not `"1"`.
+    Value(Box<str>),
+}
+
+impl Key {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Value(text) => text.len(),
+        }
+    }
+}
+
 /// Where one message lies in its run, for each codec it was encoded for.
 #[derive(Debug)]
 pub(super) struct Mark {
-    pub key: Box<str>,
+    /// None replaces nothing.
+    pub key: Option<Key>,
     pub seq: u64,
     pub frames: Vec<(Codec, Range<usize>)>,
 }

@@ -7,6 +7,7 @@ use crate::log::{History, Limits};
 
 use super::batch::{ConnKey, SubKey, CODECS};
 use super::newests::Newests;
+use crate::pointer::Pointer;
 
 /// What a subscriber who cannot keep up gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,9 +22,11 @@ pub enum Delivery {
 }
 
 /// A topic's rules, taken from its route when the topic comes into being.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     pub delivery: Delivery,
+    /// Where a payload holds what `Delivery::Latest` conflates by, unless the publisher says.
+    pub key: Option<Arc<Pointer>>,
     pub history: Option<Limits>,
     /// The history is the newest part of a log in the driver's store.
     pub durable: bool,
@@ -71,6 +74,7 @@ impl Topic {
         Self {
             name,
             address,
+            history: policy.history.map(|limits| History::new(epoch, limits)),
             policy,
             members: Vec::new(),
             holes: 0,
@@ -81,7 +85,6 @@ impl Topic {
             seq: 0,
             newest: Newests::default(),
             laggards: 0,
-            history: policy.history.map(|limits| History::new(epoch, limits)),
             kept_at: None,
         }
     }

@@ -7,6 +7,7 @@ use crate::world::{message, World, WHOLE};
 
 const KEEPING: Policy = Policy {
     delivery: Delivery::Every,
+    key: None,
     history: Some(HistoryLimits {
         size: 1000,
         ttl_ms: 1000,

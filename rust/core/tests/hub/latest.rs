@@ -1,6 +1,9 @@
 //! `Delivery::Latest` for readers that lag: newest per key, in order, at a bounded price.
 
-use moda_core::hub::Config;
+use std::sync::Arc;
+
+use moda_core::hub::{Config, Policy};
+use moda_core::pointer::Pointer;
 
 use crate::frames::{text, Frame};
 use crate::slow::{blocked, blocked_in, price, LAST, LATEST};
@@ -36,6 +39,109 @@ fn latest_goes_by_the_event_where_a_message_has_no_key() {
     world.turn();
     assert_eq!(world.texts_to_the_end(slow), [LAST, "up3", "down3"]);
     assert_eq!(world.hub.stats.conflated, 4);
+}
+
+/// A topic whose document names the key by a pointer.
+fn keyed(pointer: &str) -> Policy {
+    Policy {
+        key: Some(Arc::new(Pointer::parse(pointer).unwrap())),
+        ..LATEST
+    }
+}
+
+/// What a laggard of such a topic is given of some payloads.
+fn left_of(pointer: &str, payloads: &[&str]) -> Vec<String> {
+    let (mut world, slow, quick) = blocked(keyed(pointer));
+    for payload in payloads {
+        world.say("a", payload);
+        world.turn();
+    }
+    assert_eq!(world.texts(quick), payloads);
+    world.texts_to_the_end(slow).split_off(1)
+}
+
+#[test]
+fn the_key_is_found_in_any_payload_by_its_topics_pointer() {
+    let given = left_of(
+        "/s",
+        &[
+            r#"{"s":"x","p":1}"#,
+            r#"{"p":1,"s":"y"}"#,
+            r#" { "s" : "\u0078" , "p" : 2 } "#,
+        ],
+    );
+    assert_eq!(
+        given,
+        [r#"{"p":1,"s":"y"}"#, r#" { "s" : "\u0078" , "p" : 2 } "#]
+    );
+    let given = left_of("/0", &[r#"["x",1]"#, r#"["y",1]"#, r#"["x",2]"#]);
+    assert_eq!(given, [r#"["y",1]"#, r#"["x",2]"#]);
+    let given = left_of(
+        "/d/s",
+        &[r#"{"d":{"s":"x"},"n":1}"#, r#"{"d":{"s":"x"},"n":2}"#],
+    );
+    assert_eq!(given, [r#"{"d":{"s":"x"},"n":2}"#]);
+}
+
+#[test]
+fn a_payload_without_the_key_of_its_topic_replaces_nothing_and_is_never_replaced() {
+    let without = [
+        "{}",
+        "{}",
+        r#"{"t":"x"}"#,
+        r#"{"s":null}"#,
+        r#"{"s":null}"#,
+        "[]",
+        "5",
+        "not json",
+    ];
+    assert_eq!(left_of("/s", &without), without);
+    let mixed = [r#"{"s":"x","n":1}"#, "{}", r#"{"s":"x","n":2}"#, "{}"];
+    assert_eq!(left_of("/s", &mixed), mixed[1..]);
+}
+
+#[test]
+fn a_key_that_is_a_number_is_not_the_text_that_looks_like_it() {
+    let payloads = [
+        r#"{"s":1}"#,
+        r#"{"s":"1"}"#,
+        r#"{"s":true}"#,
+        r#"{"s":"true"}"#,
+        r#"{"s":[1]}"#,
+    ];
+    assert_eq!(left_of("/s", &payloads), payloads);
+    assert_eq!(
+        left_of("/s", &[r#"{"s":1,"n":1}"#, r#"{"s":1,"n":2}"#]),
+        [r#"{"s":1,"n":2}"#]
+    );
+}
+
+#[test]
+fn a_key_the_publisher_names_outranks_the_one_in_the_payload() {
+    let (mut world, slow, _) = blocked(keyed("/s"));
+    for text in [r#"{"s":"x"}"#, r#"{"s":"y"}"#] {
+        price(&mut world, "z", text);
+        world.turn();
+    }
+    world.say("a", r#"{"s":"z"}"#);
+    world.turn();
+    assert_eq!(world.texts_to_the_end(slow), [LAST, r#"{"s":"z"}"#]);
+}
+
+#[test]
+fn messages_without_a_key_are_bounded_like_all_that_is_kept_for_laggards() {
+    let config = Config {
+        log_bytes: 50_000,
+        ..WHOLE
+    };
+    let (mut world, slow, quick) = blocked_in(config, keyed("/s"));
+    for n in 0..1000 {
+        world.say("a", &format!("{n:0100}"));
+        world.turn();
+        assert!(world.hub.stats.latest_bytes <= 50_000);
+    }
+    assert_eq!(world.slow, [slow]);
+    assert_eq!(world.texts(quick).len(), 1000);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::world::{closing, message, World, NEW, SLICED, WHOLE};
 
 const KEEPING: Policy = Policy {
     delivery: Delivery::Every,
+    key: None,
     history: Some(HistoryLimits {
         size: 3,
         ttl_ms: 1000,

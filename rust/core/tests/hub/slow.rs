@@ -14,6 +14,7 @@ const DROP: Policy = policy(Delivery::Drop);
 const fn policy(delivery: Delivery) -> Policy {
     Policy {
         delivery,
+        key: None,
         history: None,
         durable: false,
     }
@@ -27,7 +28,7 @@ pub fn blocked(policy: Policy) -> (World, ConnKey, ConnKey) {
 pub fn blocked_in(config: Config, policy: Policy) -> (World, ConnKey, ConnKey) {
     let mut world = World::new(config);
     let (slow, quick) = (world.connect(), world.connect());
-    world.join_with(slow, "a", policy, None);
+    world.join_with(slow, "a", policy.clone(), None);
     world.join_with(quick, "a", policy, None);
     world.block(slow);
     (world, slow, quick)
@@ -216,7 +217,7 @@ fn a_burst_over_budget_on_a_latest_or_drop_topic_closes_nobody() {
         };
         let mut world = World::new(config);
         let conn = world.connect_socket();
-        world.join_with(conn, "a", policy, None);
+        world.join_with(conn, "a", policy.clone(), None);
         world.join(conn, "b");
         for n in 0..500 {
             price(&mut world, "x", &format!("{n:01000}"));
@@ -258,8 +259,8 @@ fn a_heartbeat_in_the_same_turn_costs_a_reader_no_message_of_a_drop_or_latest_to
     for policy in [DROP, LATEST] {
         let mut world = World::new(WHOLE);
         let conn = world.connect();
-        world.join_with(conn, "a", policy, None);
-        world.join_with(conn, "b", policy, None);
+        world.join_with(conn, "a", policy.clone(), None);
+        world.join_with(conn, "b", policy.clone(), None);
         world.beat(conn, "beat");
         for topic in ["a", "b", "a"] {
             world.say(topic, topic);

@@ -315,7 +315,7 @@ impl World {
             key: message.key,
             exclude: message.exclude,
             encode: Say(message),
-            policy: message.policy,
+            policy: message.policy.clone(),
             at: None,
         });
         published.interceptors

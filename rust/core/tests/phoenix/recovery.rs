@@ -24,7 +24,7 @@ fn talk(speech: Speech, size: usize) -> Talk {
         let intercepts = intercepts.map(|event| std::sync::Arc::new([event.into()].into()));
         let route = talk.gateway.add_route(Route {
             kind: Kind::Channel,
-            policy,
+            policy: policy.clone(),
             intercepts,
         });
         talk.gateway.expose(0, pattern, route).unwrap();

@@ -169,12 +169,13 @@ impl Talk {
         let mount = gateway.add_mount(CAP, MAX_MESSAGE, IDLE_MS);
         let policy = Policy {
             delivery: Delivery::Every,
+            key: None,
             history: None,
             ..Policy::default()
         };
         let route = |kind| Route {
             kind,
-            policy,
+            policy: policy.clone(),
             intercepts: None,
         };
         let rooms = gateway.add_route(route(Kind::Channel));
