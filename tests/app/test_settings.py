@@ -152,6 +152,7 @@ def test_a_secret_shows_neither_in_an_error_nor_in_a_printed_settings(spec):
         "DATABASE_URL": "postgresql://u:hunter2@h/d",
         "REDIS_URL": "redis://:hunter2@h",
         "NATS_URL": "nats://hunter2@h",
+        "MODA_JWT_SECRET": "hunter2" * 5,
     }
     settings = load_settings({spec.name: urls.get(spec.name, "hunter2")})
     assert "hunter2" in repr(getattr(settings, spec.field))

@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 
 import moda
 from moda import asyncapi, market, telemetry
+from moda.access.http import access_middleware
+from moda.access.limits import RateLimiter
 from moda.app.gateway import Gateway
 from moda.app.settings import Settings, host_of
 from moda.errors import ConfigurationError
@@ -65,6 +67,8 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
 
     Called once per gateway. ConfigurationError for declarations that do not fit together.
     """
+    authentication = settings.authentication()
+    limiter = RateLimiter(settings.tiers())
     gateway.configure(
         limits=Hub(
             outbox_bytes=settings.outbox_bytes,
@@ -77,6 +81,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
             idle_seconds=settings.idle_timeout,
             handshake=settings.handshake_options(),
             tokens=settings.token_rule(),
+            authenticator=authentication,
         ),
         servers=_servers(settings),
         document=settings.asyncapi,
@@ -86,6 +91,16 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
     collectors: list[Collector] = [
         counts,
+        CapabilityCounts(
+            "moda_access",
+            lambda: {
+                **authentication.counters(),
+                **limiter.counters(),
+                "tokens_ended": gateway.tokens_ended,
+            },
+            gauges=frozenset({"rate_limit_buckets"}),
+            labels={"decisions": "outcome"},
+        ),
         CapabilityCounts(
             "moda_log",
             lambda: {"lines_dropped": lines_dropped()},
@@ -156,6 +171,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         sites=(served,),
         mounted=gateway.asgi,
         hosts=settings.public_hosts(),
+        middleware=(access_middleware(authentication, limiter),),
     )
     return Plan(
         options,

@@ -176,6 +176,7 @@ def _check_gateway(target: str | None, settings: Settings, found: Sequence[Findi
 
 def findings_of(settings: Settings) -> list[Finding]:
     """Everything the preflight looks at, with these settings."""
+    from moda.app.access_checks import check_access
     from moda.app.assemble import CONSOLE
     from moda.serve import preflight
 
@@ -191,6 +192,7 @@ def findings_of(settings: Settings) -> list[Finding]:
         preflight.check_database(settings.database_url),
         _check_prices(settings),
         *_check_exposure(settings),
+        *check_access(settings),
     ]
     if settings.asyncapi is not None:
         findings.append(_check_document(settings.asyncapi))

@@ -34,6 +34,7 @@ from moda.channel import Stream
 from moda.errors import ConfigurationError
 from moda.hub import Hub
 from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
+from moda.wire.expiry import Expiry
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route
 
 __all__ = ["Gateway"]
@@ -80,6 +81,7 @@ class Gateway:
         self._interval_ms: int | None = None
         self._services: dict[str, Callable[[], ServiceStatus]] = {}
         self._mounts: list[Mount] | None = None
+        self._expiry: Expiry | None = None
         self._routes: list[Route] = []
         self._document: documents.Document | None = None
         self._own: frozenset[str] = frozenset()
@@ -307,6 +309,7 @@ class Gateway:
             return self._mounts
         registry = documents.Registry(self.document)
         core = self.hub.core
+        self._expiry = Expiry(core, self._operator.authenticator)
         mounts: dict[str, Mount] = {}
         for path, rules in self._sockets.items():
             options = rules.options(self._operator, self._hosts)
@@ -316,7 +319,7 @@ class Gateway:
                 max_message=options.max_message_bytes,
                 idle_ms=int(options.idle_seconds * 1000),
             )
-            mounts[path] = Mount(self.hub, options, number)
+            mounts[path] = Mount(self.hub, options, number, self._expiry)
         self._laid = self._lay(registry, self._own, mounts)
         self._expose(self._laid)
         self.hub.key_of = key_finder(registry)
@@ -379,7 +382,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._started = time.monotonic()
-        dispatch = Dispatch(self.hub, self._routes)
+        dispatch = Dispatch(self.hub, self._routes, self._expiry)
         self.hub.start(dispatch.join, _complain)
         self.supervisor.start()
 
@@ -390,6 +393,8 @@ class Gateway:
         """
         await self.supervisor.stop()
         await self.hub.errands_done()
+        if self._expiry is not None:
+            self._expiry.stop()
         self.hub.stop()
         self._loop = None
 
@@ -399,6 +404,11 @@ class Gateway:
         for name, status in self.supervisor.troubles().items():
             lines.setdefault(name, status)
         return lines
+
+    @property
+    def tokens_ended(self) -> int:
+        """Connections closed because their token had ended, since the start."""
+        return 0 if self._expiry is None else self._expiry.ended
 
     @property
     def uptime_seconds(self) -> float:
@@ -488,11 +498,6 @@ class Gateway:
         policy = found.policy if found is not None else documents.UNDECLARED
         delivery = declared.delivery or policy.delivery
         history = declared.history or policy.history
-        if policy.access.startswith("key:"):
-            raise ConfigurationError(
-                f"channel {declared.pattern!r} declares access {policy.access!r}; this version serves "
-                "public and token"
-            )
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
@@ -521,6 +526,7 @@ class Gateway:
             checker(found),
             None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
             policy.access == "token",
+            policy.key_kind,
             found,
         )
         size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
