@@ -28,9 +28,13 @@ class Clock:
         self.time += seconds
 
 
-@cache
 def private(algorithm: str, number: int = 0) -> Any:
     """A signing key, the same for the same arguments."""
+    return _private(algorithm, number)  # a cache tells a default from its value
+
+
+@cache
+def _private(algorithm: str, number: int) -> Any:
     if algorithm == "RS256":
         return rsa.generate_private_key(65537, 2048)
     if algorithm == "ES256":
