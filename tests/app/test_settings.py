@@ -128,7 +128,7 @@ def test_every_mistake_is_reported_at_once():
             "LOG_LEVEL": "y",
             "MODA_PRICES": "z",
             "MODA_PRICES_SYMBOLS": "BTC!",
-            "MODA_SOCKET_AUTH": "required",
+            "MODA_JWT_ISSUER": "x",
             "MODA_TLS_KEY": "k.pem",
             "MODA_DRAIN_WINDOW": "60",
         }
@@ -140,7 +140,7 @@ def test_every_mistake_is_reported_at_once():
         "MODA_PRICES_SYMBOLS",
         "MODA_TLS_KEY",
         "MODA_DRAIN_WINDOW",
-        "MODA_SOCKET_AUTH",
+        "MODA_JWT_ISSUER",
     ]
 
 

@@ -14,17 +14,28 @@ __all__ = ["check_access"]
 def check_access(settings: Settings) -> list[Finding]:
     """Whether keys keep anybody out, and whether tokens can be verified. No secret is repeated."""
     findings = [_check_keys(settings)]
+    takes_any = settings.socket_tokens or settings.jwt_options().configured or _keys(settings)
+    if settings.socket_auth == "required" and not takes_any:
+        findings.append(
+            Finding(
+                "access",
+                "warning",
+                "MODA_SOCKET_AUTH=required without MODA_SOCKET_TOKENS, MODA_JWT_SECRET, MODA_JWT_JWKS "
+                "or API keys in the environment: only keys that moda key add made can connect",
+                "moda key add makes one",
+            )
+        )
     if settings.jwt_options().configured:
         findings.append(_check_tokens(settings))
     return findings
 
 
+def _keys(settings: Settings) -> tuple[str, ...]:
+    return (*settings.internal_api_keys, *settings.public_api_keys, *settings.admin_api_keys)
+
+
 def _check_keys(settings: Settings) -> Finding:
-    keys = (
-        *settings.internal_api_keys,
-        *settings.public_api_keys,
-        *settings.admin_api_keys,
-    )
+    keys = _keys(settings)
     short = sum(1 for key in keys if len(key) < SHORTEST_TOKEN)
     if short:
         return Finding(
@@ -42,13 +53,14 @@ def _check_tokens(settings: Settings) -> Finding:
     if place is not None:
         try:
             source = KeySource(place)
-            source.check()
+            if not source.remote:
+                # A URL is not asked here: an issuer that is away is waited for, and its tokens are
+                # answered 503 until it is there.
+                source.check()
         except ConfigurationError as error:
-            remote = "://" in place
-            # An issuer that is away is waited for: tokens are answered 503 until it is there.
             return Finding(
                 "jwt",
-                "warning" if remote else "fatal",
+                "fatal",
                 str(error),
                 "MODA_JWT_JWKS takes the issuer's key set (RFC 7517): a file, or its https:// URL",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -14,9 +15,11 @@ import moda
 from moda import asyncapi, market, telemetry
 from moda.access.http import access_middleware
 from moda.access.limits import RateLimiter
+from moda.access.ring import KeyRing
+from moda.app.database_keys import DatabaseKeys
 from moda.app.gateway import Gateway
 from moda.app.settings import Settings, host_of
-from moda.errors import ConfigurationError
+from moda.errors import ConfigurationError, ModaError
 from moda.hub import Hub
 from moda.serve.certificate import CertificateKeeper
 from moda.serve.counts import CapabilityCounts, DoorCounts
@@ -67,7 +70,17 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
 
     Called once per gateway. ConfigurationError for declarations that do not fit together.
     """
-    authentication = settings.authentication()
+    keys = DatabaseKeys(settings.database_url)
+    ring = KeyRing(keys)
+    gateway.background("access.keys", ring.run)
+
+    async def stop() -> None:
+        await gateway.stop()
+        with suppress(ModaError):  # times of last use: not worth an unclean end
+            await ring.flush()
+        await keys.close()
+
+    authentication = settings.authentication(ring)
     limiter = RateLimiter(settings.tiers())
     gateway.configure(
         limits=Hub(
@@ -181,7 +194,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         close_some=gateway.hub.close_some,
         start=gateway.start,
         flush=gateway.drained,
-        stop=gateway.stop,
+        stop=stop,
         reload=served.reload,
         certificates=certificates,
         on_refusal=counts.refused,

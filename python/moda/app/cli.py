@@ -83,6 +83,8 @@ def _parser(with_settings: bool) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"moda {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from moda.app.keys import add_key_commands
+
     epilog = None
     if with_settings:
         from moda.app.settings_table import help_text
@@ -109,6 +111,7 @@ def _parser(with_settings: bool) -> argparse.ArgumentParser:
         command.add_argument("--host", help="address to listen on (HOST)")
         command.add_argument("--port", help="port to listen on (PORT)")
         command.add_argument("--config", metavar="FILE", help="settings in TOML (MODA_CONFIG)")
+    add_key_commands(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser

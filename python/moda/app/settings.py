@@ -256,13 +256,6 @@ def _disagreements(values: Mapping[str, Any]) -> list[str]:
         OriginRule.parse(values["origins"])
     except ConfigurationError as error:
         found.append(f"MODA_ORIGINS: {error}")
-    takers = ("socket_tokens", "jwt_secret", "jwt_jwks", "internal_api_keys", "public_api_keys",
-              "admin_api_keys")  # fmt: skip
-    if values["socket_auth"] == "required" and not any(values[name] for name in takers):
-        found.append(
-            "MODA_SOCKET_AUTH: got required, takes it only with MODA_SOCKET_TOKENS, MODA_JWT_SECRET, "
-            "MODA_JWT_JWKS or API keys (INTERNAL_API_KEYS, ...), or nobody could connect"
-        )
     found += _token_disagreements(values)
     return found
 
