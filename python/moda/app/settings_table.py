@@ -146,8 +146,8 @@ _SOCKETS = (
                  _valid(OriginRule.parse)), ("same",),
          "Which pages may connect. `same`: this gateway's own, see below."),
     Spec("socket_auth", "MODA_SOCKET_AUTH", choice("off", "optional", "required"), "off",
-         "Whether a client shows a token (`authToken` of the client, or `?token=`). "
-         "`optional` refuses wrong ones and takes none."),
+         "Whether a client shows a token or a key (`authToken` of the client, `Authorization: Bearer`, "
+         "`X-API-Key` or `?token=`). `optional` refuses wrong ones and takes none."),
     Spec("socket_tokens", "MODA_SOCKET_TOKENS", listing("tokens, comma separated"), (),
          "The tokens taken.", secret=True),
     Spec("max_message", "MODA_MAX_MESSAGE", size(1024, 1 << 30), 1 << 20,
@@ -203,7 +203,7 @@ _STORAGE = (
     Spec("database_url", "DATABASE_URL",
          url("sqlite", "postgres", "postgresql",
              hint="sqlite:///data/moda.db or postgresql://user@host/name"),
-         "sqlite:///data/moda.db", "Where durable things are kept.", secret=True),
+         "sqlite:///data/moda.db", "Where durable things are kept, API keys among them.", secret=True),
     Spec("database_pool_size", "DATABASE_POOL_SIZE", integer(1, 1000), 20,
          "Connections to a PostgreSQL database."),
     Spec("redis_url", "REDIS_URL",
