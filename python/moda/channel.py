@@ -98,6 +98,8 @@ class Socket:
         """
         if self._refresh is None:
             raise Denied("missing", "this connection has no token with an end")
+        if not isinstance(token, str):  # it is whatever a client sent
+            raise Denied("malformed", "a token is a text")
         return await self._refresh(token)
 
     def __repr__(self) -> str:

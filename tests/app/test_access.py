@@ -452,6 +452,9 @@ class TestPage:
         assert await client.ask("4", "5", "room:42:board", "say", {}) == error("unauthorized")
         new = {"token": page["token_for"]("ann", "42")}
         assert await client.ask("1", "6", "room:42:chat", "token", new) == OK
+        for ref, wrong, why in (("7", "guess", "unknown"), ("8", 5, "malformed")):
+            answer = await client.ask("1", ref, "room:42:chat", "token", {"token": wrong})
+            assert answer == error(why)
 
     async def test_its_hook_gives_each_user_their_own_topics(self, assembled, connect):
         gateway = self.python("async def admit")["gateway"]
