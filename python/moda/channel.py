@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from moda.errors import ReplyError
+from moda.errors import Denied, ReplyError
 from moda.message import Delivery, History, Raw, Ref, Reply, ServiceStatus, Stop
+from moda.principal import ANONYMOUS, Principal
 
 __all__ = [
     "NO_PARAMS",
@@ -42,6 +43,7 @@ class Connect:
 
     ``params`` are the query's parameters (nested ``a[b]=1`` become dictionaries) merged with the
     mount path's variables; ``token`` is the one sent through the subprotocol (``auth_token``).
+    ``principal`` is who the token or key it showed stands for, verified already.
     What holds credentials is left out of ``repr``: a hook's error message may show the whole.
     """
 
@@ -50,17 +52,21 @@ class Connect:
     client: tuple[str, int] | None
     token: str | None = field(repr=False)
     path: str
+    principal: Principal = ANONYMOUS
 
 
 class Socket:
     """One connection, as its channels see it.
 
     ``id`` names it for :meth:`Gateway.disconnect` (several connections may share one id),
-    ``principal`` is whatever the connect hook answered, ``assigns`` is free for the application.
+    ``principal`` is whatever the connect hook answered, else the :class:`~moda.principal.Principal`
+    of the token or key the client showed, else None. ``assigns`` is free for the application.
     ``trusted`` says that the client showed a right token or that a connect hook vouched for it.
+    ``identity`` is always a Principal, and the one that channels' access and topic rules are held
+    against: the hook's if it answered with one, else that of the token or key.
     """
 
-    __slots__ = ("_assigns", "id", "params", "principal", "trusted")
+    __slots__ = ("_assigns", "_refresh", "id", "identity", "params", "principal", "trusted")
 
     def __init__(
         self,
@@ -71,8 +77,10 @@ class Socket:
         self.id = id
         self.principal = principal
         self.params = params
+        self.identity = principal if isinstance(principal, Principal) else ANONYMOUS
         self.trusted = False
         self._assigns: dict[str, Any] | None = None
+        self._refresh: Callable[[str], Awaitable[Principal]] | None = None
 
     @property
     def assigns(self) -> dict[str, Any]:
@@ -80,6 +88,19 @@ class Socket:
         if self._assigns is None:
             self._assigns = {}
         return self._assigns
+
+    async def refresh(self, token: str) -> Principal:
+        """Takes a new token of the same client in place of the one it connected with, so that the
+        connection does not end with that: call it in ``handle`` with what the client sends.
+
+        :class:`~moda.errors.Denied` when the token is not taken or is another client's, and when
+        this connection's has no end.
+        """
+        if self._refresh is None:
+            raise Denied("missing", "this connection has no token with an end")
+        if not isinstance(token, str):  # it is whatever a client sent
+            raise Denied("malformed", "a token is a text")
+        return await self._refresh(token)
 
     def __repr__(self) -> str:
         # Not the principal: an application's object, often with a token in it.

@@ -7,6 +7,7 @@ A caller catches by branch, a peer is told by number. The tree:
     │   └── DocumentError       an AsyncAPI document is wrong, and where (moda.asyncapi)
     ├── Reject                  a channel refuses a join; becomes an error reply, the socket stays
     ├── Refuse                  a connect hook refuses a connection; becomes an HTTP status before the upgrade
+    ├── Denied                  a token or a key was not taken; becomes an HTTP status, or a close
     ├── ReplyError              a reply cannot be sent: the message had no ref, or none is being handled
     ├── NotJoinedError          a channel pushes, replies or stops before its join is decided
     ├── ReturnError             a handler returned something that is not a legal outcome
@@ -20,12 +21,13 @@ A caller catches by branch, a peer is told by number. The tree:
 Close codes are a retry policy in ranges (RFC 6455 section 7.4; phoenix.js reconnects on
 every code it did not cause itself): 1001 disconnected by the application, 1002 protocol violation
 or idle, 1007 text that is not UTF-8, 1009 too big, 1011 a frame that cannot be decoded,
-1012 the server restarts (come back), 1013 too slow a reader (come back later).
+1012 the server restarts (come back), 1013 too slow a reader (come back later), 4401 the token has
+ended (come back with another).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 
 class ModaError(Exception):
@@ -65,6 +67,33 @@ class Refuse(ModaError):
         self.status = status
         self.body = body
         super().__init__(f"{status} {body}".strip())
+
+
+DeniedReason = Literal[
+    "missing", "malformed", "unknown", "signature", "expired", "early", "issuer", "audience",
+    "claims", "revoked", "scope", "unavailable",
+]  # fmt: skip
+"""Why a credential was not taken: a word for counters, logs and clients."""
+
+
+class Denied(ModaError):
+    """A credential that was not taken, or one that does not reach far enough.
+
+    ``status`` is 401 (show another), 403 (this one may not) or 503 (it could not be decided; come
+    back after ``retry_after`` seconds). Neither message nor repr ever holds the credential.
+
+    >>> Denied("expired", "the token ended").status
+    401
+    """
+
+    def __init__(
+        self, reason: DeniedReason, message: str, *, retry_after: float | None = None
+    ) -> None:
+        self.reason: DeniedReason = reason
+        self.status = {"scope": 403, "unavailable": 503}.get(reason, 401)
+        self.message = message
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class ReplyError(ModaError):

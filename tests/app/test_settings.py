@@ -128,7 +128,7 @@ def test_every_mistake_is_reported_at_once():
             "LOG_LEVEL": "y",
             "MODA_PRICES": "z",
             "MODA_PRICES_SYMBOLS": "BTC!",
-            "MODA_SOCKET_AUTH": "required",
+            "MODA_JWT_ISSUER": "x",
             "MODA_TLS_KEY": "k.pem",
             "MODA_DRAIN_WINDOW": "60",
         }
@@ -140,7 +140,7 @@ def test_every_mistake_is_reported_at_once():
         "MODA_PRICES_SYMBOLS",
         "MODA_TLS_KEY",
         "MODA_DRAIN_WINDOW",
-        "MODA_SOCKET_AUTH",
+        "MODA_JWT_ISSUER",
     ]
 
 
@@ -152,6 +152,7 @@ def test_a_secret_shows_neither_in_an_error_nor_in_a_printed_settings(spec):
         "DATABASE_URL": "postgresql://u:hunter2@h/d",
         "REDIS_URL": "redis://:hunter2@h",
         "NATS_URL": "nats://hunter2@h",
+        "MODA_JWT_SECRET": "hunter2" * 5,
     }
     settings = load_settings({spec.name: urls.get(spec.name, "hunter2")})
     assert "hunter2" in repr(getattr(settings, spec.field))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -12,9 +13,13 @@ from prometheus_client.registry import Collector
 
 import moda
 from moda import asyncapi, market, telemetry
+from moda.access.http import access_middleware
+from moda.access.limits import RateLimiter
+from moda.access.ring import KeyRing
+from moda.app.database_keys import DatabaseKeys
 from moda.app.gateway import Gateway
 from moda.app.settings import Settings, host_of
-from moda.errors import ConfigurationError
+from moda.errors import ConfigurationError, ModaError
 from moda.hub import Hub
 from moda.serve.certificate import CertificateKeeper
 from moda.serve.counts import CapabilityCounts, DoorCounts
@@ -68,6 +73,18 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     Called once per gateway. ConfigurationError for declarations that do not fit together.
     """
     store = open_store(settings.database_url, StoreOptions(pool_size=settings.database_pool_size))
+    keys = DatabaseKeys(settings.database_url)
+    ring = KeyRing(keys)
+    gateway.background("access.keys", ring.run)
+
+    async def stop() -> None:
+        await gateway.stop()
+        with suppress(ModaError):  # times of last use: not worth an unclean end
+            await ring.flush()
+        await keys.close()
+
+    authentication = settings.authentication(ring)
+    limiter = RateLimiter(settings.tiers())
     gateway.configure(
         limits=Hub(
             outbox_bytes=settings.outbox_bytes,
@@ -88,6 +105,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
             ping_seconds=settings.ping_interval,
             handshake=settings.handshake_options(),
             tokens=settings.token_rule(),
+            authenticator=authentication,
         ),
         servers=_servers(settings),
         document=settings.asyncapi,
@@ -99,6 +117,16 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
     latency, lag, counts = HttpLatency(), LoopLag(), DoorCounts()
     collectors: list[Collector] = [
         counts,
+        CapabilityCounts(
+            "moda_access",
+            lambda: {
+                **authentication.counters(),
+                **limiter.counters(),
+                "tokens_ended": gateway.tokens_ended,
+            },
+            gauges=frozenset({"rate_limit_buckets"}),
+            labels={"decisions": "outcome"},
+        ),
         CapabilityCounts(
             "moda_log",
             lambda: {"lines_dropped": lines_dropped()},
@@ -175,6 +203,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         sites=(served,),
         mounted=gateway.asgi,
         hosts=settings.public_hosts(),
+        middleware=(access_middleware(authentication, limiter),),
     )
     return Plan(
         options,
@@ -184,7 +213,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         close_some=gateway.hub.close_some,
         start=gateway.start,
         flush=gateway.drained,
-        stop=gateway.stop,
+        stop=stop,
         reload=served.reload,
         certificates=certificates,
         on_refusal=counts.refused,

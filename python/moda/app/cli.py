@@ -83,6 +83,8 @@ def _parser(with_settings: bool) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"moda {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from moda.app.keys import add_key_commands
+
     epilog = None
     if with_settings:
         from moda.app.settings_table import help_text
@@ -109,6 +111,7 @@ def _parser(with_settings: bool) -> argparse.ArgumentParser:
         command.add_argument("--host", help="address to listen on (HOST)")
         command.add_argument("--port", help="port to listen on (PORT)")
         command.add_argument("--config", metavar="FILE", help="settings in TOML (MODA_CONFIG)")
+    add_key_commands(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser
@@ -176,6 +179,7 @@ def _check_gateway(target: str | None, settings: Settings, found: Sequence[Findi
 
 def findings_of(settings: Settings) -> list[Finding]:
     """Everything the preflight looks at, with these settings."""
+    from moda.app.access_checks import check_access
     from moda.app.assemble import CONSOLE
     from moda.serve import preflight
 
@@ -191,6 +195,7 @@ def findings_of(settings: Settings) -> list[Finding]:
         preflight.check_database(settings.database_url),
         _check_prices(settings),
         *_check_exposure(settings),
+        *check_access(settings),
     ]
     if settings.asyncapi is not None:
         findings.append(_check_document(settings.asyncapi))

@@ -145,6 +145,13 @@ def unkept(pattern: str, policy: asyncapi.Policy, mounts: Sequence[MountOptions]
             "will be answered unauthorized; set MODA_SOCKET_AUTH=required (or optional) with "
             "MODA_SOCKET_TOKENS, or declare a connect hook"
         )
+    if policy.key_kind is not None and all(
+        mount.tokens.mode == "off" and mount.connect is None for mount in mounts
+    ):
+        yield (
+            f"channel {pattern!r} declares access {policy.access}, and no client can show a key: "
+            "every join will be answered unauthorized; set MODA_SOCKET_AUTH=optional (or required)"
+        )
 
 
 def checker(route: asyncapi.Route | None) -> Check | None:
@@ -232,6 +239,8 @@ def _relay(route: asyncapi.Route) -> type[Channel]:
         """
 
         async def _verbatim(self, event: str, payload: Any, text: bytes) -> Reply:
+            if not self.socket.identity.may_publish(self.topic):
+                return Reply("error", {"reason": "unauthorized", "rule": "publish"})
             if event in RESERVED:
                 return Reply("error", {"reason": "reserved event", "event": event})
             if not route.accepts(event):

@@ -35,6 +35,7 @@ from moda.errors import ConfigurationError, StoreError
 from moda.hub import Hub
 from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
 from moda.ports import Key, Log, Retention, Store
+from moda.wire.expiry import Expiry
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
 
 __all__ = ["Gateway"]
@@ -90,6 +91,7 @@ class Gateway:
         self._interval_ms: int | None = None
         self._services: dict[str, Callable[[], ServiceStatus]] = {}
         self._mounts: list[Mount] | None = None
+        self._expiry: Expiry | None = None
         self._routes: list[Route] = []
         self._document: documents.Document | None = None
         self._own: frozenset[str] = frozenset()
@@ -363,6 +365,7 @@ class Gateway:
             return self._mounts
         registry = documents.Registry(self.document)
         core = self.hub.core
+        self._expiry = Expiry(core, self._operator.authenticator)
         mounts: dict[str, Mount] = {}
         for path, rules in self._sockets.items():
             if path == JSON_SOCKET and rules.connect is None:
@@ -375,7 +378,7 @@ class Gateway:
                 idle_ms=int(options.idle_seconds * 1000),
                 ping_ms=int(options.ping_seconds * 1000),
             )
-            mounts[path] = Mount(self.hub, options, number)
+            mounts[path] = Mount(self.hub, options, number, self._expiry)
         self._laid = self._lay(registry, self._own, mounts)
         self._expose(self._laid)
         self._mounts = list(mounts.values())
@@ -438,7 +441,7 @@ class Gateway:
         self._started = time.monotonic()
         if self._store is not None and self.durable:
             await self._store.start()
-        dispatch = Dispatch(self.hub, self._routes)
+        dispatch = Dispatch(self.hub, self._routes, self._expiry)
         self.hub.start(dispatch.join, _complain, dispatch.start_joins)
         self.supervisor.start()
 
@@ -460,6 +463,8 @@ class Gateway:
         await self.hub.errands_done()
         if self._store is not None and self.durable:
             await self._store.close()
+        if self._expiry is not None:
+            self._expiry.stop()
         self.hub.stop()
         self._loop = None
 
@@ -474,6 +479,11 @@ class Gateway:
         for name, status in self.supervisor.troubles().items():
             lines.setdefault(name, status)
         return lines
+
+    @property
+    def tokens_ended(self) -> int:
+        """Connections closed because their token had ended, since the start."""
+        return 0 if self._expiry is None else self._expiry.ended
 
     @property
     def uptime_seconds(self) -> float:
@@ -580,11 +590,6 @@ class Gateway:
         policy = found.policy if found is not None else documents.UNDECLARED
         delivery = declared.delivery or policy.delivery
         history = declared.history or policy.history
-        if policy.access.startswith("key:"):
-            raise ConfigurationError(
-                f"channel {declared.pattern!r} declares access {policy.access!r}; this version serves "
-                "public and token"
-            )
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
@@ -624,6 +629,7 @@ class Gateway:
             checker(found),
             None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
             policy.access == "token",
+            policy.key_kind,
             found,
             durable,
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
+from moda.access import Authentication, EnvironmentKeys, JwtOptions, JwtVerifier, KeyRing, Tiers
 from moda.app.settings_table import SPECS, Spec
 from moda.errors import ConfigurationError
 from moda.market.settings import MarketSettings
@@ -97,6 +98,12 @@ class Settings:
     rate_limit_internal: int
     rate_limit_public_free: int
     rate_limit_public_paid: int
+    jwt_secret: str | None = field(repr=False)
+    jwt_jwks: str | None
+    jwt_issuer: str | None
+    jwt_audience: tuple[str, ...]
+    jwt_leeway: float
+    jwt_algorithms: tuple[str, ...]
     telemetry_interval_ms: int
     telemetry_compat: Literal["beam", "none"]
     telemetry_window_ms: int
@@ -139,7 +146,40 @@ class Settings:
 
     def token_rule(self) -> TokenRule:
         """Who the built-in socket lets in."""
-        return TokenRule.of(self.socket_auth, self.socket_tokens)
+        return TokenRule.of(self.socket_auth, self.socket_tokens, others=True)
+
+    def jwt_options(self) -> JwtOptions:
+        """Which JSON Web Tokens are taken."""
+        return JwtOptions(
+            secret=self.jwt_secret,
+            jwks=self.jwt_jwks,
+            issuer=self.jwt_issuer,
+            audience=self.jwt_audience,
+            leeway=self.jwt_leeway,
+            algorithms=self.jwt_algorithms,
+        )
+
+    def authentication(self, ring: KeyRing | None = None) -> Authentication:
+        """Who is who, on every transport. ConfigurationError for a key set that cannot be read."""
+        options = self.jwt_options()
+        verifier = JwtVerifier(options) if options.configured else None
+        if verifier is not None:
+            verifier.check()
+        keys = EnvironmentKeys(
+            internal=self.internal_api_keys,
+            public=self.public_api_keys,
+            admin=self.admin_api_keys,
+            tokens=self.socket_tokens,
+        )
+        return Authentication(keys, jwt=verifier, ring=ring)
+
+    def tiers(self) -> Tiers:
+        """How many HTTP requests a minute whom is given."""
+        return Tiers(
+            internal=self.rate_limit_internal,
+            public_free=self.rate_limit_public_free,
+            public_paid=self.rate_limit_public_paid,
+        )
 
     def telemetry(self) -> TelemetrySettings:
         """What telemetry is told."""
@@ -234,12 +274,30 @@ def _disagreements(values: Mapping[str, Any]) -> list[str]:
             f"MODA_OUTBOX_TOTAL: got {values['outbox_total']}, takes at least "
             f"MODA_OUTBOX ({values['outbox_bytes']})"
         )
-    if values["socket_auth"] == "required" and not values["socket_tokens"]:
-        found.append(
-            "MODA_SOCKET_AUTH: got required, takes it only with MODA_SOCKET_TOKENS, "
-            "or nobody could connect"
-        )
+    found += _token_disagreements(values)
     return found
+
+
+def _token_disagreements(values: Mapping[str, Any]) -> list[str]:
+    options = JwtOptions(
+        secret=values["jwt_secret"],
+        jwks=values["jwt_jwks"],
+        algorithms=values["jwt_algorithms"],
+    )
+    if not options.configured:
+        return [
+            f"{name}: got a value without MODA_JWT_SECRET or MODA_JWT_JWKS, takes one only beside them"
+            for name, field in (
+                ("MODA_JWT_ISSUER", "jwt_issuer"),
+                ("MODA_JWT_AUDIENCE", "jwt_audience"),
+            )
+            if values[field]
+        ]
+    try:
+        JwtVerifier(options)
+    except ConfigurationError as error:
+        return [str(error)]
+    return []
 
 
 def _shown(spec: Spec, raw: str) -> str:

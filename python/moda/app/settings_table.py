@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moda.access.jwks import ALGORITHMS
 from moda.app.kinds import (
     Kind,
     choice,
@@ -83,6 +84,12 @@ def _valid(check: Callable[[str], Any]) -> Callable[[str], Any]:
 
 _KEYS = listing("keys, comma separated")
 
+
+def _algorithm(raw: str) -> None:
+    if raw not in ALGORITHMS:
+        raise ValueError(raw)
+
+
 _SERVER = (
     Spec("host", "HOST", text(r"[^\s/]+", "an address or host name of this machine"), "127.0.0.1",
          "Address to listen on: `0.0.0.0` for every IPv4 interface, `::` for IPv6."),
@@ -139,8 +146,8 @@ _SOCKETS = (
                  _valid(OriginRule.parse)), ("same",),
          "Which pages may connect. `same`: this gateway's own, see below."),
     Spec("socket_auth", "MODA_SOCKET_AUTH", choice("off", "optional", "required"), "off",
-         "Whether a client shows a token (`authToken` of the client, or `?token=`). "
-         "`optional` refuses wrong ones and takes none."),
+         "Whether a client shows a token or a key (`authToken` of the client, `Authorization: Bearer`, "
+         "`X-API-Key` or `?token=`). `optional` refuses wrong ones and takes none."),
     Spec("socket_tokens", "MODA_SOCKET_TOKENS", listing("tokens, comma separated"), (),
          "The tokens taken.", secret=True),
     Spec("max_message", "MODA_MAX_MESSAGE", size(1024, 1 << 30), 1 << 20,
@@ -180,6 +187,24 @@ _SOCKETS = (
          "An AsyncAPI 3.0 document that declares more channels."),
 )  # fmt: skip
 
+_TOKENS = (
+    Spec("jwt_secret", "MODA_JWT_SECRET", text(r"(?s:.{32,})", "a text of at least 32 characters"), None,
+         "Verifies JSON Web Tokens signed with HS256.", secret=True),
+    Spec("jwt_jwks", "MODA_JWT_JWKS",
+         text(r"\S+", "a path, an https:// URL, or http:// on this machine"), None,
+         "The issuer's key set (RFC 7517), for RS256, ES256 and EdDSA. A changed file is noticed within "
+         "seconds; a URL is asked every ten minutes, and when a token names a key that is new."),
+    Spec("jwt_issuer", "MODA_JWT_ISSUER", text(r"\S+", "a text without blanks"), None,
+         "What a token's `iss` must be."),
+    Spec("jwt_audience", "MODA_JWT_AUDIENCE", listing("names, comma separated"), (),
+         "One of these must be in a token's `aud`."),
+    Spec("jwt_leeway", "MODA_JWT_LEEWAY", number(0, 300), 10.0,
+         "Seconds by which the issuer's clock may differ from this machine's."),
+    Spec("jwt_algorithms", "MODA_JWT_ALGORITHMS",
+         listing(f"{', '.join(ALGORITHMS)}, comma separated", _algorithm), ALGORITHMS,
+         "Signatures taken. Which one a key verifies is the key's own; a token never chooses."),
+)  # fmt: skip
+
 _OPERATION = (
     Spec("log_level", "LOG_LEVEL",
          choice(*LEVELS, also={"warn": "warning", "fatal": "critical"}), "info",
@@ -198,7 +223,7 @@ _STORAGE = (
     Spec("database_url", "DATABASE_URL",
          url("sqlite", "postgres", "postgresql",
              hint="sqlite:///data/moda.db or postgresql://user@host/name"),
-         "sqlite:///data/moda.db", "Where durable things are kept.", secret=True),
+         "sqlite:///data/moda.db", "Where durable things are kept, API keys among them.", secret=True),
     Spec("database_pool_size", "DATABASE_POOL_SIZE", integer(1, 1000), 20,
          "Connections to a PostgreSQL database."),
     Spec("redis_url", "REDIS_URL",
@@ -209,16 +234,21 @@ _STORAGE = (
     Spec("nats_url", "NATS_URL",
          url("nats", "tls", "ws", "wss", hint="nats://localhost:4222"), None,
          "A NATS server for events.", secret=True),
-    Spec("internal_api_keys", "INTERNAL_API_KEYS", _KEYS, (), "Keys of internal services.",
+    Spec("internal_api_keys", "INTERNAL_API_KEYS", _KEYS, (),
+         "Keys of internal services: scopes `read`, `publish` and `ingest`.",
          secret=True),
-    Spec("public_api_keys", "PUBLIC_API_KEYS", _KEYS, (), "Keys of the public API.", secret=True),
-    Spec("admin_api_keys", "ADMIN_API_KEYS", _KEYS, (), "Keys of administrators.", secret=True),
+    Spec("public_api_keys", "PUBLIC_API_KEYS", _KEYS, (), "Keys of the public API: scope `read`.",
+         secret=True),
+    Spec("admin_api_keys", "ADMIN_API_KEYS", _KEYS, (),
+         "Keys of administrators: everything, and no rate limit.",
+         secret=True),
     Spec("rate_limit_internal", "RATE_LIMIT_INTERNAL", integer(1, 10_000_000), 5000,
-         "Requests per minute of an internal key."),
+         "HTTP requests per minute of an internal key."),
     Spec("rate_limit_public_free", "RATE_LIMIT_PUBLIC_FREE", integer(1, 10_000_000), 1000,
-         "Requests per minute of a free public key."),
+         "HTTP requests per minute of a public key, of a bearer of a token, and of an address that "
+         "shows neither."),
     Spec("rate_limit_public_paid", "RATE_LIMIT_PUBLIC_PAID", integer(1, 10_000_000), 10_000,
-         "Requests per minute of a paid public key."),
+         "HTTP requests per minute of a key with the scope `paid`."),
 )  # fmt: skip
 
 _MARKET_ABOUT = {
@@ -276,6 +306,7 @@ def _telemetry() -> tuple[Spec, ...]:
 GROUPS: Sequence[tuple[str, str, tuple[Spec, ...]]] = (
     ("Server", "", _SERVER),
     ("Sockets and channels", "", _SOCKETS),
+    ("Tokens", "See [access.md](access.md). Any of them switches JSON Web Tokens on.", _TOKENS),
     ("Telemetry", "", _telemetry()),
     ("Prices", "", _market()),
     ("Operation", "", _OPERATION),

@@ -117,6 +117,7 @@ def litestar_app(face: Face) -> Litestar:
 
     return Litestar(
         route_handlers=handlers,
+        middleware=list(face.middleware),
         exception_handlers={HTTPException: http_error, Exception: crash},
         openapi_config=OpenAPIConfig(
             title="moda HTTP API",

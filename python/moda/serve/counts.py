@@ -15,7 +15,7 @@ REFUSALS = (
     "full", "sockets", "shed", "address_connections", "address_rate", "shutting_down",
     "connect_timeout", "connect_failed", "connect", "head",
     "head_timeout", "head_too_large", "body_timeout", "tls", "upgrade", "method", "query", "origin", "auth_token",
-    "subprotocol", "token", "vsn",
+    "subprotocol", "token", "token_undecided", "vsn",
 )  # fmt: skip
 FAILURES = ("listener_failed",)
 

@@ -50,7 +50,7 @@ class Face:
     ``/metrics``. ``latency`` records every request. ``sites`` answer for paths of their own
     (``/asyncapi``). ``routes`` are Litestar handlers of capabilities. ``console`` is a
     folder, or None to leave ``/`` to ``mounted``. ``draining`` turns health to ``down``. ``hosts``
-    are the gateway's public names.
+    are the gateway's public names. ``middleware`` is Litestar's, around the API alone.
     """
 
     version: str
@@ -63,6 +63,7 @@ class Face:
     routes: Sequence[Any] = ()
     mounted: App | None = None
     hosts: Sequence[str] = ()
+    middleware: Sequence[Any] = ()
 
 
 def error_body(status: int, message: str, request_id: str, extra: Any = None) -> dict[str, Any]:

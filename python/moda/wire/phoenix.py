@@ -21,15 +21,17 @@ import structlog
 from moda import asyncapi
 from moda._session import Session
 from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Stream
-from moda.errors import ConfigurationError, Refuse, Reject, StoreError
+from moda.errors import ConfigurationError, Denied, Refuse, Reject, StoreError
 from moda.hub import Hub, encode_join
+from moda.principal import ANONYMOUS, Authenticator, Principal
 from moda.upgrade import Accepted, Refused, Upgrade
 from moda.wire.conversation import Conversation, Rate
 from moda.wire.crashes import crashes, deliberate
 from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal, unavailable
+from moda.wire.expiry import EndingSession, Expiry
 from moda.wire.handshake import HandshakeOptions, Negotiated, negotiate
 from moda.wire.pace import JoinPace
-from moda.wire.token import TokenRule, presented_token
+from moda.wire.token import TokenRule, authentication_refused, presented_token
 
 __all__ = ["ConnectHook", "Dispatch", "Mount", "MountOptions", "Rate", "Route", "SocketDialect"]
 
@@ -55,6 +57,7 @@ class Route:
     check: Check | None = None
     rate: Rate | None = None
     trusted_only: bool = False
+    key_kind: str | None = None
     declared: asyncapi.Route | None = None
     durable: bool = False
 
@@ -77,14 +80,16 @@ class MountOptions:
     handshake: HandshakeOptions = field(default_factory=HandshakeOptions)
     tokens: TokenRule = field(default_factory=TokenRule)
     connect: ConnectHook | None = None
+    authenticator: Authenticator | None = None
 
 
 class Dispatch:
     """Joins, from the engine to the application."""
 
-    def __init__(self, hub: Hub, routes: list[Route]) -> None:
+    def __init__(self, hub: Hub, routes: list[Route], expiry: Expiry | None = None) -> None:
         self._hub = hub
         self._routes = routes
+        self._expiry = expiry
         self._undecided: Counter[str] = Counter()
         self._pace = JoinPace(hub)
 
@@ -109,6 +114,8 @@ class Dispatch:
         if against is not None:
             self._hub.core.join_error(sub, orjson.dumps(against))
             return None
+        if self._expiry is not None and socket.identity.expires_at is not None:
+            self._expiry.joined(conn, topic, sub)
         serves = target.serves
         if isinstance(serves, Stream):
             decided = self._place(target, topic)
@@ -173,6 +180,10 @@ class Dispatch:
             return {"reason": "busy"}
         if target.trusted_only and not socket.trusted:
             return {"reason": "unauthorized"}
+        if target.key_kind is not None and not socket.identity.opens(target.key_kind):
+            return {"reason": "unauthorized", "access": f"key:{target.key_kind}"}
+        if not socket.identity.may_subscribe(topic):
+            return {"reason": "unauthorized", "rule": "subscribe"}
         invalid = asyncapi.check_topic(target.declared, params)
         if invalid is not None:
             return invalid.response
@@ -223,11 +234,14 @@ class Dispatch:
 class Mount:
     """One socket path. Implements :class:`moda.upgrade.Mount`."""
 
-    def __init__(self, hub: Hub, options: MountOptions, number: int) -> None:
+    def __init__(
+        self, hub: Hub, options: MountOptions, number: int, expiry: Expiry | None = None
+    ) -> None:
         self.options = options
         self._hub = hub
         names = {1: "phoenix/1", 2: "phoenix/2"} if options.dialect == "phoenix" else {2: "json"}
         self._codecs = {vsn: hub.core.codec(name) for vsn, name in names.items()}
+        self._expiry = expiry
         self.number = number
 
     @property
@@ -239,18 +253,27 @@ class Mount:
         negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
-        if self.options.connect is None:
-            return self._accepted(negotiated, Socket(params=_params(negotiated, upgrade)))
-        return None
+        try:
+            identity = self._identified_now(negotiated, upgrade)
+        except Denied as denied:
+            return authentication_refused(self.options.tokens.mode, denied)
+        if identity is None or self.options.connect is not None:
+            return None
+        socket = Socket(params=_params(negotiated, upgrade))
+        return self._accepted(negotiated, socket, identity)
 
     async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
         negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
+        try:
+            identity = await self._identified(negotiated, upgrade)
+        except Denied as denied:
+            return authentication_refused(self.options.tokens.mode, denied)
         hook = self.options.connect
         params = _params(negotiated, upgrade)
         if hook is None:
-            return self._accepted(negotiated, Socket(params=params))
+            return self._accepted(negotiated, Socket(params=params), identity)
         connect = Connect(
             params=params,
             headers={
@@ -259,6 +282,7 @@ class Mount:
             client=upgrade.client,
             token=negotiated.token,
             path=upgrade.path,
+            principal=identity,
         )
         try:
             answer = hook(connect)
@@ -280,33 +304,55 @@ class Mount:
             log.error("connect.failed", path=self.path, error=str(error))
             return Refused(403, reason="socket_id")
         socket.trusted = answer is not None
-        return self._accepted(negotiated, socket)
+        return self._accepted(negotiated, socket, identity)
 
     def _negotiate(self, upgrade: Upgrade) -> Negotiated | Refused:
-        """The handshake's rules and the mount's tokens, before any code of the application."""
+        """The handshake's rules and whether a token is shown, before any code of the application."""
         negotiated = negotiate(upgrade, self.options.handshake)
         if isinstance(negotiated, Refused):
             return negotiated
+        mode = self.options.tokens.mode
+        if mode == "required" and presented_token(negotiated, upgrade) is None:
+            return authentication_refused(mode, Denied("missing", "no token"))
+        return negotiated
+
+    def _identified_now(self, negotiated: Negotiated, upgrade: Upgrade) -> Principal | None:
+        """Who the client is, or None when that takes time. Denied for a token that is not taken."""
         tokens = self.options.tokens
         if tokens.mode == "off":
-            return negotiated
-        shown = presented_token(negotiated)
-        if tokens.admits(shown):
-            return negotiated
-        hint = {
-            "got": "no token" if shown is None else "a wrong token",
-            "accepted": "one of MODA_SOCKET_TOKENS, as authToken or ?token=",
-            "setting": f"MODA_SOCKET_AUTH={tokens.mode}",
-        }
-        return Refused(403, reason="token", hint=hint)
+            return ANONYMOUS
+        shown = presented_token(negotiated, upgrade)
+        if shown is None:
+            return ANONYMOUS
+        if self.options.authenticator is not None:
+            return self.options.authenticator.authenticate_now(shown)
+        if not tokens.admits(shown):
+            raise Denied("unknown", "a wrong token")
+        return Principal("", "token")
 
-    def _accepted(self, negotiated: Negotiated, socket: Socket) -> Accepted:
-        tokens = self.options.tokens
-        if tokens.mode != "off" and presented_token(negotiated) is not None:
+    async def _identified(self, negotiated: Negotiated, upgrade: Upgrade) -> Principal:
+        known = self._identified_now(negotiated, upgrade)
+        if known is not None:
+            return known
+        shown, authenticator = presented_token(negotiated, upgrade), self.options.authenticator
+        assert shown is not None
+        assert authenticator is not None
+        return await authenticator.authenticate(shown)
+
+    def _accepted(self, negotiated: Negotiated, socket: Socket, identity: Principal) -> Accepted:
+        if identity.kind != "anonymous":
             socket.trusted = True
+            if socket.principal is None:
+                socket.principal = identity
+        if isinstance(socket.principal, Principal):
+            identity = socket.principal
+        socket.identity = identity
         protocol = negotiated.protocol
         headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
         hub, number, codec = self._hub.core, self.number, self._codecs[negotiated.vsn]
+        expiry = self._expiry
+        if expiry is not None and identity.expires_at is not None:
+            return Accepted(lambda: EndingSession.of(expiry, socket, hub, number, codec), headers)
         return Accepted(lambda: Session(hub, number, codec, socket), headers)
 
 
