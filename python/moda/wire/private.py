@@ -146,6 +146,8 @@ def _variables(frame: FrameType, names: Iterable[str]) -> list[Any]:
         return []
     shown = frame.f_locals
     found = [shown[name] for name in wanted if name in shown]
-    if type(shown) is dict:  # from 3.13 on (PEP 667) a view that keeps nothing and cannot be emptied
+    if (
+        type(shown) is dict
+    ):  # from 3.13 on (PEP 667) a view that keeps nothing and cannot be emptied
         shown.clear()
     return found
