@@ -56,6 +56,13 @@ def test_a_line_names_its_event_its_logger_and_what_is_bound(lines):
     assert "topic" not in second
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_no_text_tears_a_line_in_two_for_any_reader(lines, end):
+    structlog.get_logger("moda.test").info("thing.done", said=f"a{end}b", **{f"x{end}y": 1})
+    (line,) = lines()
+    assert (line["said"], line[f"x{end}y"]) == (f"a{end}b", 1)
+
+
 def test_the_standard_librarys_loggers_write_the_same_lines(lines):
     logging.getLogger("app").warning("got %d", 5, extra={"user": "ann"})
     (line,) = lines()

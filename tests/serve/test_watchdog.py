@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -53,6 +54,23 @@ async def test_what_holds_the_loop_is_named_while_it_does_and_counted_once(told)
     assert any(line.endswith(" hold") for line in about["stack"])
     assert after["seconds"] >= about["seconds"] > 0.1
     assert watch.blocked == 1
+
+
+async def test_what_was_worked_with_meanwhile_is_not_kept(told):
+    class Held:
+        pass
+
+    def work() -> weakref.ref[Held]:
+        held = Held()
+        hold(told)
+        return weakref.ref(held)
+
+    running = asyncio.create_task(LoopWatch(0.1).run())
+    await asyncio.sleep(0)
+    gone = work()
+    await until(lambda: told.count("loop.resumed") == 1)
+    await until(lambda: gone() is None)
+    running.cancel()
 
 
 async def test_each_time_it_is_held_is_counted(told):

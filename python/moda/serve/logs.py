@@ -128,8 +128,14 @@ def lines_dropped() -> dict[str, float]:
     return {"unread": unread, "failed": failed, "repeated": repeats.untold}
 
 
+# Ends of a line that JSON allows inside a string. A client's text must not tear a line in two for a
+# reader that splits as str.splitlines does; in JSON they stand nowhere but in a string.
+_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"})
+
+
 def _dumps(event: MutableMapping[str, Any], **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    line = msgspec.json.encode(event, enc_hook=str).decode()
+    return line if line.isascii() else line.translate(_ENDS)
 
 
 def configure_logs(

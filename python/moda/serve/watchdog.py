@@ -99,17 +99,22 @@ class LoopWatch:
                 continue
             if now - before > PERIOD + self._seconds:
                 continue  # this thread did not run either: the process was stopped, or had no CPU
-            frame = sys._current_frames().get(ident)
-            if frame is None or due != self._due:
-                continue
-            self._seen = due
-            self.blocked += 1
-            _log.warning(
-                "loop.blocked",
-                seconds=round(now - due, 3),
-                **self._named(frame),
-                stack=stack_of(frame),
-            )
+            self._tell(ident, due, now)
+
+    def _tell(self, ident: int, due: float, now: float) -> None:
+        # In a function of its own: a frame that this thread remembered would keep what the callback
+        # worked with (its channel, the payload) until the next one is late.
+        frame = sys._current_frames().get(ident)
+        if frame is None or due != self._due:
+            return
+        self._seen = due
+        self.blocked += 1
+        _log.warning(
+            "loop.blocked",
+            seconds=round(now - due, 3),
+            **self._named(frame),
+            stack=stack_of(frame),
+        )
 
     def _named(self, frame: FrameType) -> Mapping[str, Any]:
         # It reads what another thread works on: whatever is odd there is no reason to stop looking.

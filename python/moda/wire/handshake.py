@@ -25,7 +25,7 @@ from moda.upgrade import Refused, Upgrade, bad_request
 from moda.wire.origin import SAME_HOST, OriginRule, shown_origin
 from moda.wire.query import QueryError, parse_query
 
-__all__ = ["HandshakeOptions", "Negotiated", "Version", "negotiate"]
+__all__ = ["TOKEN_PREFIX", "HandshakeOptions", "Negotiated", "Version", "decode_token", "negotiate"]
 
 Version = Literal[1, 2]
 """1: JSON objects, no binary (Phoenix 1.0.0). 2: JSON arrays and binary frames (2.0.0)."""
@@ -96,7 +96,7 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         offered = [entry for entry in offered if not entry.startswith(TOKEN_PREFIX)]
         # Two tokens cannot both be meant: neither is used, as in the reference.
         if len(tokens) == 1:
-            decoded = _decode_token(tokens[0][len(TOKEN_PREFIX) :])
+            decoded = decode_token(tokens[0][len(TOKEN_PREFIX) :])
             if decoded is None:
                 return bad_request(
                     "the auth token in 'sec-websocket-protocol' is not base64", "auth_token"
@@ -173,7 +173,7 @@ def _shown_version(vsn: Any) -> str:
     return f"a vsn that is no version ({kind}, not shown)"
 
 
-def _decode_token(encoded: str) -> str | None:
+def decode_token(encoded: str) -> str | None:
     """The token, or None if it is no base64. Padding and either alphabet are accepted.
 
     The stock client encodes with ``btoa``, whose input is Latin-1; other clients send UTF-8. Bytes

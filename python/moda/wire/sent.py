@@ -3,7 +3,8 @@
 An exception quotes what it met: ``int(params["id"])`` raises with the parameter in its text, whatever
 that is. A secret is known by its name or its shape only where it has one; here it is known because it
 came from the client. While a request is decided or answered its head is remembered in the context, and
-a line that is logged meanwhile hides the values of headers and query wherever they stand in it.
+a line that is logged meanwhile hides the values of headers and query wherever they stand in it, also
+decoded: an application is given a token or a password in clear, not in the base64 it came in.
 
 ``X-Request-Id`` is left out: a client sends it to be found in the log, and its form is checked.
 
@@ -12,12 +13,15 @@ Pure, but for the context.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import unquote_plus
+
+from moda.wire.handshake import TOKEN_PREFIX, decode_token
 
 __all__ = ["hide_sent", "parameters", "remember", "remembered"]
 
@@ -35,6 +39,8 @@ Head = tuple[Sequence[tuple[bytes, bytes]], bytes]
 
 _HEAD: ContextVar[Head | None] = ContextVar("moda_head", default=None)
 
+_QUOTED = re.compile(r"[\\\"']")
+
 _BETWEEN = re.compile(r"[\s;,=&\"'()<>\[\]{}]+")
 
 # fmt: off
@@ -46,7 +52,13 @@ _USUAL = frozenset((
     "upgrade", "utf-8", "version", "websocket", "windows",
 ))
 # fmt: on
-"""Words of the protocol and of browsers: hiding them would hide where an error is."""
+"""Words of the protocol and of browsers, in any case (``Keep-Alive``): hiding them would hide where an
+error is."""
+
+_ENCODED = re.compile(
+    rf"(?:{re.escape(TOKEN_PREFIX)}|\b[Bb][Aa][Ss][Ii][Cc]\s{{1,8}})([A-Za-z0-9+/_\-]+)"
+)
+"""Base64 of a text: the stock client's token, and a name with its password (RFC 7617)."""
 
 
 def remember(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> None:
@@ -119,12 +131,17 @@ def _values(headers: Sequence[tuple[bytes, bytes]], query: bytes) -> list[str] |
         forms = {text, unquote_plus(text)} if b"%" in each or b"+" in each else {text}
         if not each.isascii():
             forms.add(each.decode("utf-8", "replace"))
+        for match in _ENCODED.finditer(text):
+            clear = decode_token(match[1])
+            if clear is not None:
+                forms |= {clear, *clear.split(":", 1)}
         for form in forms:
             for part in (form, *_BETWEEN.split(form)):
                 if len(part) >= SHORTEST and part.lower() not in _USUAL:
                     found[part] = None
-                    if "\\" in part or "'" in part or not part.isprintable():
+                    if not (part.isascii() and part.isprintable()) or _QUOTED.search(part):
                         found[repr(part)[1:-1]] = None
+                        found[json.dumps(part)[1:-1]] = None
         if len(found) > MOST:
             return None
     return sorted(found, key=len, reverse=True)
