@@ -106,7 +106,7 @@ class TestChannel:
             gateway.build()
         assert str(caught.value) == (
             "channel('room') names socket '/nowhere', which is not declared; declared are "
-            "/socket, /admin"
+            "/socket, /ws, /admin"
         )
 
     @pytest.mark.parametrize(
@@ -478,15 +478,19 @@ class TestDocument:
         await client.send("1", "1", "phoenix", "phx_join", {})
         await client.expect(None, "1", "phoenix", "phx_reply", error("unmatched topic"))
 
-    def test_a_policy_that_is_not_kept_is_said_at_the_start(self):
-        policy = b"x-moda: {access: token, history: {size: 5, durable: true}}"
+    def test_access_by_token_where_no_client_can_show_one_is_said_at_the_start(self):
+        policy = b"x-moda: {access: token}"
         document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
         with capture_logs() as logs:
             Gateway(asyncapi=document, builtins=False).build()
-        warnings = [log["warning"] for log in logs if log["event"] == "policy.not_kept"]
-        assert len(warnings) == 2
-        assert warnings[0].startswith("channel 'chat:{room}' declares a durable history; this")
-        assert "every join will be answered unauthorized; set MODA_SOCKET_AUTH" in warnings[1]
+        (warning,) = [log["warning"] for log in logs if log["event"] == "policy.not_kept"]
+        assert "every join will be answered unauthorized; set MODA_SOCKET_AUTH" in warning
+
+    def test_a_durable_history_without_a_database_is_refused_at_the_start(self):
+        policy = b"x-moda: {history: {size: 5, durable: true}}"
+        document = DOCUMENT.replace(b"x-moda: {publish: clients, maxSubscribers: 2}", policy)
+        with pytest.raises(ConfigurationError, match=r"chat:\{room\}.*declares a durable history"):
+            Gateway(asyncapi=document, builtins=False).build()
 
     @pytest.mark.parametrize("way", ["tokens", "hook"])
     def test_access_by_token_is_no_warning_where_a_client_can_show_one(self, way):

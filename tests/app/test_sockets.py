@@ -47,7 +47,7 @@ class TestSocket:
         gateway.socket("/admin/")
         gateway.socket("/admin", max_channels=3)
         paths = {mount.path: mount.options.max_channels for mount in gateway.build()}
-        assert paths == {"/socket/websocket": 100, "/admin/websocket": 3}
+        assert paths == {"/socket/websocket": 100, "/ws": 100, "/admin/websocket": 3}
 
     @pytest.mark.parametrize(
         ("option", "value"),
@@ -73,7 +73,7 @@ class TestSocket:
     def test_a_mount_may_ping_on_its_own_terms(self, gateway):
         gateway.socket("/listening", ping_seconds=20)
         pings = {mount.path: mount.options.ping_seconds for mount in gateway.build()}
-        assert pings == {"/socket/websocket": 0, "/listening/websocket": 20}
+        assert pings == {"/socket/websocket": 0, "/ws": 0, "/listening/websocket": 20}
 
     def test_a_ping_after_a_client_counts_as_idle_is_refused_with_both_times(self, gateway):
         gateway.socket("/socket", idle_seconds=10, ping_seconds=10)
@@ -91,7 +91,7 @@ class TestSocket:
             raise Refuse
 
         gateway.socket("/socket", idle_seconds=5)
-        (mount,) = gateway.build()
+        mount, _ = gateway.build()
         assert mount.options.connect is admit
         assert mount.options.idle_seconds == 5
 
@@ -102,7 +102,7 @@ class TestSocket:
             return 2
 
         gateway.socket("/socket", connect=second)
-        (mount,) = gateway.build()
+        mount, _ = gateway.build()
         assert mount.options.connect is second
 
 
@@ -116,7 +116,7 @@ class TestConfigure:
     def test_an_application_that_said_nothing_gets_all_of_them_on_its_own_path(self, gateway):
         hub = Hub()
         gateway.configure(hub, self.OPERATORS)
-        (mount,) = gateway.build()
+        mount, _ = gateway.build()
         assert gateway.hub is hub
         assert (mount.path, mount.options.max_channels) == ("/socket/websocket", 7)
 
@@ -126,7 +126,7 @@ class TestConfigure:
             return None
 
         gateway.configure(sockets=self.OPERATORS)
-        (mount,) = gateway.build()
+        mount, _ = gateway.build()
         assert (mount.options.connect, mount.options.max_channels) == (admit, 7)
 
     def test_a_socket_the_application_declared_keeps_its_rules_but_not_the_right_to_skip_tokens(
@@ -136,7 +136,8 @@ class TestConfigure:
         gateway.socket("/admin", max_channels=4)
         gateway.configure(sockets=self.OPERATORS)
         mounts = gateway.build()
-        assert [mount.options.max_channels for mount in mounts] == [3, 4]
+        bounds = {mount.path: mount.options.max_channels for mount in mounts}
+        assert bounds == {"/socket/websocket": 3, "/ws": 7, "/admin/websocket": 4}
         assert {mount.options.tokens.mode for mount in mounts} == {"required"}
 
     def test_what_a_declared_socket_left_open_is_the_operators_on_every_mount(self, gateway):
@@ -151,17 +152,17 @@ class TestConfigure:
                 handshake=HandshakeOptions(origins=origins),
             )
         )
-        default, admin = (mount.options for mount in gateway.build())
-        for options in (default, admin):
+        default, json, admin = (mount.options for mount in gateway.build())
+        for options in (default, json, admin):
             assert (options.max_channels, options.max_message_bytes) == (7, 2048)
             assert options.handshake.origins == origins
-        assert (default.idle_seconds, admin.idle_seconds) == (5, 9)
+        assert (default.idle_seconds, json.idle_seconds, admin.idle_seconds) == (5, 5, 9)
 
     def test_pages_of_the_public_name_count_as_the_same_host_on_a_declared_socket(self, gateway):
         gateway.socket("/live", origins=["same", "https://partner.example"])
         gateway.socket("/closed", origins=["https://partner.example"])
         gateway.configure(sockets=MountOptions(), hosts=["pub.example.com"])
-        _, live, closed = (mount.options.handshake.origins for mount in gateway.build())
+        _, _, live, closed = (mount.options.handshake.origins for mount in gateway.build())
         assert live.admits("https://pub.example.com", "moda.internal")
         assert live.admits("https://partner.example", "moda.internal")
         assert not closed.admits("https://pub.example.com", "moda.internal")

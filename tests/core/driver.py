@@ -111,7 +111,7 @@ class Driver:
         self.ended: list[tuple[Handle, str]] = []
         self.complaints: list[tuple[int, int, str]] = []
         self._soon: list[Callable[[], object]] = []
-        self.hub.attach(self._call_soon, self._join, self._complain, self._start)
+        self.hub.attach(self._call_soon, self._join, self._complain, pace=self._start)
 
     def _call_soon(self, callback: Callable[[], object]) -> None:
         """Joins are asked about at once: what paces them is the wire's."""

@@ -129,8 +129,11 @@ async def test_a_stop_replies_closes_and_tells_the_others(running, connect):
 async def test_the_clock_ticks_for_its_subscribers_and_takes_no_messages(running, connect):
     ada = await connect(running)
     assert await ada.ask("1", "1", "clock:cet", "phx_join", {}) == error("utc is the only zone")
-    assert await ada.join("clock:utc", ref="2") == {"zone": "utc"}
-    await ada.expect(None, None, "clock:utc", "tick", {"n": 1})
+    joined = await ada.join("clock:utc", ref="2")
+    assert joined["zone"] == "utc"
+    assert joined.keys() == {"zone", "epoch", "offset"}
+    first = await ada.receive()
+    assert first == [None, f"@{joined['offset'] + 1}", "clock:utc", "tick", {"n": 1}]
     await ada.send("2", "3", "clock:utc", "stop", {})
     while (frame := await ada.receive())[3] == "tick":
         pass
@@ -169,14 +172,13 @@ def test_every_public_name_and_method_has_a_place_in_the_reference():
 
 def test_every_reason_the_engine_gives_is_on_the_wires_page():
     sources = Path(__file__).parents[2] / "rust" / "core" / "src"
-    session = "".join(path.read_text() for path in sorted((sources / "session").glob("*.rs")))
-    words = set(re.findall(r'because\("([^"]+)"\)', session))
-    words |= set(re.findall(r'return Err\("(\w+)"\)', session))
-    words |= set(re.findall(r'(?:decline|refuse|refuse_join)\([^)"]*"([^"]+)"\)', session)) - {
+    phoenix = "".join(path.read_text() for path in (sources / "dialect/phoenix").rglob("*.rs"))
+    words = set(re.findall(r'because\("([^"]+)"\)', phoenix))
+    words |= set(re.findall(r'let reason = "([^"]+)"', phoenix))
+    words |= set(re.findall(r'(?:decline|refuse|refuse_now)\([^)"]*"([^"]+)"\)', phoenix)) - {
         "null"
     }
-    words |= set(re.findall(r'TOO_DEEP: &str = "([^"]+)"', session))
-    phoenix = (sources / "phoenix" / "mod.rs").read_text()
+    words |= set(re.findall(r'TOO_DEEP: &str = "([^"]+)"', phoenix))
     words |= set(re.findall(r'Self::\w+(?:\(_\))? => "(\w+)"', phoenix))
     assert len(words) >= 12
     assert [word for word in sorted(words) if f"`{word}`" not in WIRE] == []
@@ -189,10 +191,10 @@ def test_the_bounds_on_the_wires_page_are_the_ones_in_force():
     assert conversation.MAX_WAITING_BYTES == 8 << 20
     assert (phoenix.MAX_GOODBYES, conversation.LEAVE_SECONDS) == (256, 30.0)
     sources = Path(__file__).parents[2] / "rust" / "core" / "src"
-    assert "MAX_DEPTH: usize = 128;" in (sources / "phoenix" / "mod.rs").read_text()
-    joins = (sources / "session" / "join.rs").read_text()
-    assert "MAX_NAME: usize = 1024;" in joins
-    assert "MAX_JOINS: usize = 16;" in joins
-    assert "const OVERHEAD: usize = 256;" in (sources / "session" / "inward.rs").read_text()
+    gateway = sources / "gateway"
+    assert "MAX_DEPTH: usize = 128;" in (sources / "json.rs").read_text()
+    assert "MAX_NAME: usize = 1024;" in (gateway / "mod.rs").read_text()
+    assert "MAX_JOINS: usize = 16;" in (gateway / "undecided.rs").read_text()
+    assert "const OVERHEAD: usize = 256;" in (gateway / "inward.rs").read_text()
     for bound in ("1,000, and 8 MiB", "256, 30 s each", "128 levels", "1,024 bytes each"):
         assert bound in WIRE

@@ -54,10 +54,17 @@ class Engine:
         self.told.append(("finish_leave", ref))
 
     def publish(
-        self, topic: str, event: str, data: bytes, binary: bool, key: Any, exclude: int
-    ) -> Any:
+        self,
+        topic: str,
+        event: str,
+        data: bytes,
+        binary: bool,
+        key: Any,
+        exclude: int,
+        at: tuple[int, int] | None = None,
+    ) -> tuple[None, list[Conversation] | None]:
         self.told.append(("publish", topic, event, orjson.loads(data), key, exclude))
-        return self.intercepting
+        return None, self.intercepting
 
 
 class Talk:
