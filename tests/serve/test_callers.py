@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from moda.principal import Principal, Rules, Topics
 from moda.serve.callers import Callers
 
+OPEN, LOCKED = Callers(locked=False), Callers(locked=True)
 HERE = ("127.0.0.1", 4001)
 
 
@@ -17,8 +19,13 @@ def scope(client: Any = ("127.0.0.1", 9), server: Any = HERE, **headers: str) ->
     return {"client": client, "server": server, "headers": pairs}
 
 
-def refused(callers: Callers, *, writes: bool = True, **request: Any) -> int | None:
-    problem = callers(scope(**request), writes)
+def refused(
+    callers: Callers, need: Any = "publish", who: Principal | None = None, **request: Any
+) -> int | None:
+    asked = scope(**request)
+    if who is not None:
+        asked["moda.principal"] = who
+    problem = callers(asked, need)
     return None if problem is None else problem.status_code
 
 
@@ -37,7 +44,7 @@ class TestWithoutKeys:
         ],
     )
     def test_a_program_or_page_of_this_gateway_is_let_in(self, request_):
-        assert refused(Callers(), **request_) is None
+        assert refused(OPEN, **request_) is None
 
     @pytest.mark.parametrize(
         "request_",
@@ -58,35 +65,38 @@ class TestWithoutKeys:
         ],
     )
     def test_others_are_not_whether_they_look_or_write(self, request_):
-        assert refused(Callers(), **request_) == 403
-        assert refused(Callers(), writes=False, **request_) == 403
+        assert refused(OPEN, **request_) == 403
+        assert refused(OPEN, "read", **request_) == 403
 
     def test_the_start_says_so(self):
-        assert "this machine only" in Callers().described
+        assert "this machine only" in OPEN.described
 
 
-class TestWithKeys:
-    def test_a_key_is_wanted_even_from_here(self):
-        callers = Callers(["inner"], ["outer"])
-        assert refused(callers) == 401
-        assert refused(callers, x_api_key="wrong") == 401
-        assert refused(callers, authorization="Basic inner") == 401
-        assert refused(callers, x_api_key="") == 401
+class TestWithCredentials:
+    def test_nobody_is_refused_even_from_here_once_a_key_is_configured(self):
+        assert refused(LOCKED) == 401
+        assert refused(LOCKED, "read") == 401
 
-    @pytest.mark.parametrize(
-        "headers", [{"x_api_key": "inner"}, {"authorization": "bearer  inner"}]
-    )
-    def test_a_right_key_opens_from_anywhere(self, headers):
-        assert refused(Callers(["inner"]), client=("192.0.2.7", 9), **headers) is None
+    @pytest.mark.parametrize("callers", [OPEN, LOCKED])
+    def test_a_key_opens_what_its_scopes_say_from_anywhere(self, callers):
+        far = {"client": ("192.0.2.7", 9), "origin": "http://elsewhere.example"}
+        for scopes, may in (
+            ({"read"}, {"read"}),
+            ({"read", "publish"}, {"read", "publish"}),
+            ({"admin"}, {"read", "publish", "admin"}),
+            ({"ingest"}, set()),
+        ):
+            key = Principal("k", "key", frozenset(scopes))
+            for need in ("read", "publish", "admin"):
+                expected = None if need in may else 403
+                assert refused(callers, need, key, **far) == expected
 
-    def test_a_public_key_looks_and_does_not_write(self):
-        callers = Callers(["inner"], ["outer"])
-        assert refused(callers, writes=False, x_api_key="outer") is None
-        assert refused(callers, writes=True, x_api_key="outer") == 403
+    def test_the_scopes_of_a_json_web_token_are_its_issuer_s_words(self):
+        token = Principal("ann", "jwt", frozenset({"admin", "read"}))
+        assert [refused(LOCKED, need, token) for need in ("read", "publish", "admin")] == [403] * 3
+        ruled = Principal("ann", "jwt", rules=Rules(publish=Topics.of(["room:*"])))
+        assert refused(LOCKED, "publish", ruled) is None
+        assert refused(LOCKED, "read", ruled) == 403
 
-    def test_neither_the_rule_nor_a_refusal_shows_a_key(self):
-        callers = Callers(["s3cret"])
-        problem = callers(scope(x_api_key="gu3ssed"), True)
-        shown = f"{problem.detail} {problem.extra} {callers.described}"
-        assert "s3cret" not in shown
-        assert "gu3ssed" not in shown
+    def test_the_start_says_so(self):
+        assert "with an API key" in LOCKED.described

@@ -40,14 +40,13 @@ _EXAMPLE = {"topic": "room:1", "event": "said", "payload": {"text": "hello"}}
 
 @dataclass(frozen=True, slots=True)
 class Sendable:
-    """One message as the hub takes it. ``value`` is the decoded payload, None for a binary one."""
+    """One message as the hub takes it."""
 
     topic: str
     event: str
     data: bytes
     binary: bool
     key: str | None
-    value: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ def _with_payload(message: Message, max_payload: int) -> Sendable | Failed:
             shown(data.decode()),
             [{"text": "hello"}],
         )
-    return Sendable(message.topic, message.event, data, False, message.key, value)
+    return Sendable(message.topic, message.event, data, False, message.key)
 
 
 def _binary(message: Message, value: Any, max_payload: int) -> Sendable | Failed:
@@ -167,7 +166,7 @@ def _binary(message: Message, value: Any, max_payload: int) -> Sendable | Failed
             f"a binary message names its topic and event in at most {MAX_BINARY_NAME} bytes each",
             longest,
         )
-    return Sendable(message.topic, message.event, data, True, message.key, None)
+    return Sendable(message.topic, message.event, data, True, message.key)
 
 
 def _said(error: Exception) -> str:

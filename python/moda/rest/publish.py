@@ -18,6 +18,7 @@ from moda.errors import Busy, KeyReused, NoSpace, StoreError
 from moda.hub import Hub
 from moda.message import Position
 from moda.ports import MAX_TOPIC_BYTES, Key
+from moda.principal import Principal
 from moda.rest.batch import Batch, Sendable
 from moda.rest.model import Failed, Published, shown
 from moda.rest.once import Entry, Once, log_key
@@ -57,30 +58,31 @@ class Publisher:
         return {"messages": self._outcomes, "repeats": self._repeats}
 
     async def publish(
-        self, batch: Batch, body: bytes, caller: str, key: str | None
+        self, batch: Batch, body: bytes, principal: Principal, key: str | None
     ) -> list[Published | Failed]:
         """One result per message, durable ones after their commit. KeyReused for the key of another
-        request; ``caller`` is whose key it is.
+        request; a key is its principal's own.
         """
         if key is None:
-            return await self._carried(Entry(b"", len(batch.messages), 0.0), batch, None)
-        once = log_key(caller, key, hashlib.sha256(body).digest())
+            entry = Entry(b"", len(batch.messages), 0.0)
+            return await self._carried(entry, batch, principal, None)
+        once = log_key(f"{principal.kind}:{principal.id}", key, hashlib.sha256(body).digest())
         entry, known = self._once.claim(once.key, once.digest, len(batch.messages))
         self._repeats += known
         try:
-            return await self._carried(entry, batch, once)
+            return await self._carried(entry, batch, principal, once)
         except KeyReused:
             self._once.drop(once.key)
             raise
 
     async def _carried(
-        self, entry: Entry, batch: Batch, once: Key | None
+        self, entry: Entry, batch: Batch, principal: Principal, once: Key | None
     ) -> list[Published | Failed]:
         """Tries what is open of a request, or waits for who tries it already."""
         task = entry.running
         if (task is None or task.done()) and (numbers := entry.open()):
             task = asyncio.get_running_loop().create_task(
-                self._attempt(entry, batch, numbers, once)
+                self._attempt(entry, batch, numbers, principal, once)
             )
             entry.running = task
             self._running.add(task)  # the loop holds tasks weakly
@@ -98,13 +100,18 @@ class Publisher:
         return [late if result is None else result for result in entry.results]
 
     async def _attempt(
-        self, entry: Entry, batch: Batch, numbers: Sequence[int], once: Key | None
+        self,
+        entry: Entry,
+        batch: Batch,
+        numbers: Sequence[int],
+        principal: Principal,
+        once: Key | None,
     ) -> None:
         results = entry.results
         open_: list[tuple[int, Prepared]] = []
         unfit: dict[str, Failed | None] = {}
         for number in numbers:
-            taken = self._prepared(batch.messages[number], unfit)
+            taken = self._prepared(batch.messages[number], principal, unfit)
             if isinstance(taken, Failed):
                 self._settle(results, number, taken)
             else:
@@ -166,25 +173,25 @@ class Publisher:
         return [route(message[0]) is not None for _, message in messages]
 
     def _prepared(
-        self, message: Sendable | Failed, unfit: dict[str, Failed | None]
+        self, message: Sendable | Failed, principal: Principal, unfit: dict[str, Failed | None]
     ) -> Prepared | Failed:
         """What the hub takes, or why not; ``unfit`` remembers what was found of a topic."""
         if isinstance(message, Failed):
             return message
-        topic, key = message.topic, message.key
+        topic = message.topic
         if topic not in unfit:
-            unfit[topic] = self._unfit(topic)
+            unfit[topic] = self._unfit(topic, principal)
         refusal = unfit[topic]
         if refusal is not None:
             return refusal
-        if key is None and self._hub.key_of is not None and message.value is not None:
-            key = self._hub.key_of(topic, message.value)
-        return topic, message.event, message.data, message.binary, key
+        return topic, message.event, message.data, message.binary, message.key
 
-    def _unfit(self, topic: str) -> Failed | None:
+    def _unfit(self, topic: str, principal: Principal) -> Failed | None:
         core = self._hub.core
         if topic_facts(core, topic) is None:
             return Failed("unmatched_topic", "nothing here serves this topic", shown(topic))
+        if not principal.may_publish(topic):
+            return Failed("forbidden", "this credential may not publish to the topic", shown(topic))
         size = len(topic.encode())
         if size > MAX_TOPIC_BYTES and core.durable_route(topic) is not None:
             return Failed(

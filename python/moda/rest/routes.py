@@ -7,10 +7,9 @@ framework as it arrives.
 
 # No postponed annotations here: Litestar reads those of the handlers, which name local types.
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -21,6 +20,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from moda.errors import KeyReused, StoreError
+from moda.principal import ANONYMOUS, Principal
 from moda.rest.batch import MAX_NAME, read_batch
 from moda.rest.document import ANSWERS, DisconnectOperation, PublishOperation, refusals
 from moda.rest.model import Disconnect, Disconnected, Failed, Problem, Published, Results, shown
@@ -28,18 +28,20 @@ from moda.rest.once import MAX_KEY
 from moda.rest.publish import Publisher, unavailable
 from moda.rest.topics import MAX_NUMBER, MAX_PAGE, Start, Topics, read_position
 
-__all__ = ["MAX_BODY", "Authorize", "routes"]
+__all__ = ["MAX_BODY", "Authorize", "Need", "routes"]
 
 MAX_BODY = 8 << 20
 """Bytes of one request's body."""
 
-Authorize = Callable[[Mapping[str, Any], bool], Problem | None]
-"""Asked with a request's ASGI scope and whether it changes anything; None lets it in."""
+Need = Literal["read", "publish", "admin"]
+
+Authorize = Callable[[Mapping[str, Any], Need], Problem | None]
+"""Asked with a request's ASGI scope and the scope it needs; None lets it in."""
 
 AnyRequest = Request[Any, Any, Any]
 TopicInPath = Annotated[str, PathParameter(description="Percent-encoded UTF-8")]
 
-_STATUS = {"unavailable": 503, "unmatched_topic": 404, "payload_too_large": 413}
+_STATUS = {"unavailable": 503, "forbidden": 403, "unmatched_topic": 404, "payload_too_large": 413}
 """Of one message that is refused alone; 400 for the others."""
 
 _encode = msgspec.json.Encoder().encode
@@ -61,14 +63,14 @@ def routes(
         connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
     ) -> None:
         # Async although it waits for nothing: a plain function would be run in a thread.
-        refusal = authorize(connection.scope, bool(handler.opt.get("writes")))
+        refusal = authorize(connection.scope, handler.opt["need"])
         if refusal is not None:
             raise refusal
 
     @post(
         "/publish",
         status_code=200,
-        opt={"writes": True},
+        opt={"need": "publish"},
         request_max_body_size=MAX_BODY,
         operation_class=PublishOperation,
         summary="Publish one message or a batch",
@@ -93,7 +95,7 @@ def routes(
         body = await request.body()
         batch = read_batch(body, max_payload)
         try:
-            results = await publisher.publish(batch, body, caller_of(request), key)
+            results = await publisher.publish(batch, body, principal_of(request), key)
         except KeyReused as error:
             raise Problem(
                 409, "key_reused", str(error), accepted="a new key, or the same body"
@@ -106,11 +108,16 @@ def routes(
 
     @get(
         "/topics",
+        opt={"need": "read"},
         summary="The topics of this node",
-        description="Topics somebody is on, that keep history, or that lie in the database.",
+        description=(
+            "Topics somebody is on, that keep history, or that lie in the database. A page may hold "
+            "less than its limit: topics that the credential may not hear are left out."
+        ),
         responses={200: ANSWERS["topics"], **refusals(400, 401, 403, 421)},
     )
     async def list_topics(
+        request: AnyRequest,
         pattern: Annotated[
             str,
             QueryParameter(
@@ -122,19 +129,24 @@ def routes(
         ] = "",
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_PAGE)] = 100,
     ) -> Response[Any]:
-        return answer(await topics.page(text(pattern), text(after), limit))
+        page = await topics.page(text(pattern), text(after), limit)
+        may_hear = principal_of(request).may_subscribe
+        seen = [state for state in page.topics if may_hear(state.topic)]
+        return answer(msgspec.structs.replace(page, topics=seen))
 
     @get(
         "/topics/{topic:str}",
+        opt={"need": "read"},
         summary="One topic",
         description="A `/` in a topic's name is written `%2F`.",
         responses={200: ANSWERS["topic"], **refusals(400, 401, 403, 404, 421)},
     )
     async def one_topic(request: AnyRequest, topic: TopicInPath) -> Response[Any]:
-        return answer(await topics.state(topic_of(request)))
+        return answer(await topics.state(readable(request)))
 
     @get(
         "/topics/{topic:str}/history",
+        opt={"need": "read"},
         summary="What a topic keeps",
         description=(
             "Where to begin is said by one of `since`, `since_time` and `last`; without any, with "
@@ -172,14 +184,14 @@ def routes(
             )
         start = Start(None if since is None else read_position(since), since_time, last)
         try:
-            return answer(await topics.history(topic_of(request), start, limit))
+            return answer(await topics.history(readable(request), start, limit))
         except StoreError as error:
             raise whole(unavailable(error, "the history cannot be read")) from None
 
     @post(
         "/disconnect",
         status_code=200,
-        opt={"writes": True},
+        opt={"need": "admin"},
         request_max_body_size=1 << 16,
         operation_class=DisconnectOperation,
         summary="Close the connections of one id",
@@ -239,12 +251,19 @@ def read_key(key: str | None) -> str | None:
     return key
 
 
-def caller_of(request: AnyRequest) -> str:
-    """Whose idempotency key it is: two callers' keys never meet. A digest; the API key itself is
-    not kept.
-    """
-    shown_keys = [request.headers.get(name, "") for name in ("authorization", "x-api-key")]
-    return hashlib.sha256("\n".join(shown_keys).encode("utf-8", "replace")).hexdigest()
+def principal_of(request: AnyRequest) -> Principal:
+    """Who asks, as whoever stands before these routes has found out."""
+    return cast(Principal, request.scope.get("moda.principal", ANONYMOUS))
+
+
+def readable(request: AnyRequest) -> str:
+    """The topic of a request. Problem 403 where its principal may not hear it."""
+    topic = topic_of(request)
+    if not principal_of(request).may_subscribe(topic):
+        raise Problem(
+            403, "forbidden", "this credential may not read the topic", received=shown(topic)
+        )
+    return topic
 
 
 def topic_of(request: AnyRequest) -> str:

@@ -1,25 +1,23 @@
-"""Who may use the HTTP API: whoever shows a key, or without any key configured this machine alone.
+"""Who may use the HTTP API: whoever showed a credential with the scope for it, or where no credential
+is configured this machine alone.
 
-Without a key the rule is narrow, because every page a visitor opens can send requests to his own
+Who a request is has been found out before (``moda.access.http``), and a wrong credential refused.
+Without any the rule is narrow, because every page a visitor opens can send requests to his own
 machine: the connection comes from loopback to loopback, no proxy stands between, and a page may ask
 only if it was loaded from this gateway itself. (That the ``Host`` cannot be a stranger's name is
 looked at for every request, see :mod:`moda.serve.rebinding`.)
-
-With keys, a request shows one as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``. Public keys may
-look, internal and admin keys may publish and disconnect as well. Only digests are kept, and every
-digest is compared, in constant time.
 
 Pure.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from moda.principal import ANONYMOUS, Principal
 from moda.rest.model import Problem
+from moda.rest.routes import Need
 from moda.serve.rebinding import is_loopback
 from moda.wire.origin import shown_origin
 
@@ -27,53 +25,55 @@ __all__ = ["Callers"]
 
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via")
 _HOW = "Authorization: Bearer KEY, or X-API-Key: KEY"
-_SETTINGS = "INTERNAL_API_KEYS, ADMIN_API_KEYS or PUBLIC_API_KEYS"
+_SETTINGS = "INTERNAL_API_KEYS or ADMIN_API_KEYS, or make one with `moda key add`"
 
 
 class Callers:
-    """The rule. ``writers`` may do everything, ``readers`` may look."""
+    """The rule. ``locked`` wants a credential of every request: keys or tokens are configured."""
 
-    __slots__ = ("_readers", "_writers")
+    __slots__ = ("_locked",)
 
-    def __init__(self, writers: Iterable[str] = (), readers: Iterable[str] = ()) -> None:
-        self._writers = tuple(map(_digest, writers))
-        self._readers = tuple(map(_digest, readers))
+    def __init__(self, *, locked: bool) -> None:
+        self._locked = locked
 
     @property
     def described(self) -> str:
         """The rule in words, for the start's log."""
-        if self._writers or self._readers:
-            return "with an API key"
-        return f"from this machine only, for no key is set ({_SETTINGS})"
+        if self._locked:
+            return "with an API key or token"
+        return f"without a key from this machine only (set {_SETTINGS})"
 
-    def __call__(self, scope: Mapping[str, Any], writes: bool) -> Problem | None:
-        """Why a request is refused, by its head; None lets it in."""
-        if self._writers or self._readers:
-            return self._by_key(scope, writes)
+    def __call__(self, scope: Mapping[str, Any], need: Need) -> Problem | None:
+        """Why a request is refused, by its head and by whose it is; None lets it in."""
+        principal: Principal = scope.get("moda.principal", ANONYMOUS)
+        if principal.kind != "anonymous":
+            return None if may(principal, need) else _lacks(need)
+        if self._locked:
+            return Problem(
+                401,
+                "unauthorized",
+                "this wants a credential",
+                accepted=_HOW,
+                headers={"www-authenticate": 'Bearer realm="moda"'},
+            )
         return _from_here(scope)
 
-    def _by_key(self, scope: Mapping[str, Any], writes: bool) -> Problem | None:
-        challenge = {"www-authenticate": "Bearer"}
-        key = _shown_key(scope)
-        if key is None:
-            return Problem(
-                401, "unauthorized", "this wants an API key", accepted=_HOW, headers=challenge
-            )
-        digest = hashlib.sha256(key).digest()
-        writer = _is_among(digest, self._writers)
-        reader = _is_among(digest, self._readers)
-        if writer or (reader and not writes):
-            return None
-        if reader:
-            return Problem(
-                403,
-                "forbidden",
-                "a public key may look and not publish or disconnect",
-                accepted="a key of INTERNAL_API_KEYS or ADMIN_API_KEYS",
-            )
-        return Problem(
-            401, "unauthorized", "no key of this gateway", accepted=_HOW, headers=challenge
-        )
+
+def may(principal: Principal, need: Need) -> bool:
+    """Whether somebody may ask for this at all; which topics is asked per topic.
+
+    The scopes of a JSON Web Token are its issuer's words, not ours: it may what its rules name.
+    """
+    if principal.kind == "jwt":
+        rules = {"read": principal.rules.subscribe, "publish": principal.rules.publish}
+        return rules.get(need) is not None
+    return principal.has(need)
+
+
+def _lacks(need: Need) -> Problem:
+    return Problem(
+        403, "forbidden", f"this credential has not the scope {need}", accepted=[need, "admin"]
+    )
 
 
 def _from_here(scope: Mapping[str, Any]) -> Problem | None:
@@ -83,7 +83,7 @@ def _from_here(scope: Mapping[str, Any]) -> Problem | None:
         return Problem(
             403,
             "forbidden",
-            "without an API key this answers programs on the same machine only, and none that come "
+            "without a key this answers programs on the same machine only, and none that come "
             f"through a proxy; set {_SETTINGS}",
         )
     host = next((value for name, value in headers if name == b"host"), b"")
@@ -93,32 +93,9 @@ def _from_here(scope: Mapping[str, Any]) -> Problem | None:
             return Problem(
                 403,
                 "forbidden",
-                "a page of another origin may not ask without an API key",
+                "a page of another origin may not ask without a key",
                 received=shown_origin(value.decode("latin-1")),
             )
         if name == b"sec-fetch-site" and value not in (b"same-origin", b"none"):
-            return Problem(
-                403, "forbidden", "a page of another site may not ask without an API key"
-            )
+            return Problem(403, "forbidden", "a page of another site may not ask without a key")
     return None
-
-
-def _shown_key(scope: Mapping[str, Any]) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == b"x-api-key":
-            return bytes(value).strip()
-        if name == b"authorization":
-            scheme, _, key = bytes(value).partition(b" ")
-            if scheme.lower() == b"bearer":
-                return key.strip()
-    return None
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
-
-
-def _is_among(digest: bytes, known: tuple[bytes, ...]) -> bool:
-    # All of them, whichever matches.
-    matches = [hmac.compare_digest(digest, one) for one in known]
-    return any(matches)
