@@ -301,8 +301,12 @@ class Hub:
         """
         positions: list[Position | None] = []
         durable: list[tuple[int, Prepared]] = []
+        routes: dict[str, int | None] = {}
         for message in messages:
-            route = None if self.durable is None else self.core.durable_route(message[0])
+            topic = message[0]
+            if self.durable is not None and topic not in routes:
+                routes[topic] = self.core.durable_route(topic)
+            route = routes.get(topic)
             if route is None:
                 positions.append(self._deliver(*message))
             else:

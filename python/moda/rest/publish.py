@@ -170,7 +170,9 @@ class Publisher:
         if self._hub.durable is None:
             return [False] * len(messages)
         route = self._hub.core.durable_route
-        return [route(message[0]) is not None for _, message in messages]
+        # By topic: a batch names few.
+        durable = {topic: route(topic) is not None for topic in {one[0] for _, one in messages}}
+        return [durable[message[0]] for _, message in messages]
 
     def _prepared(
         self, message: Sendable | Failed, principal: Principal, unfit: dict[str, Failed | None]
