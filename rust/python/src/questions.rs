@@ -15,7 +15,7 @@ pub fn topic_names(
     limit: usize,
 ) -> PyResult<Vec<String>> {
     let names = hub.try_borrow()?.gateway.hub.names(prefix, after, limit);
-    Ok(names.iter().map(|name| name.to_string()).collect())
+    Ok(names.iter().map(ToString::to_string).collect())
 }
 
 type Facts<'py> = Option<(Bound<'py, PyDict>, u64)>;

@@ -77,7 +77,7 @@ mod tests {
 
     fn names(hub: &Hub<()>, prefix: &str, after: &str, limit: usize) -> Vec<String> {
         let found = hub.names(prefix, after, limit);
-        found.iter().map(|name| name.to_string()).collect()
+        found.iter().map(ToString::to_string).collect()
     }
 
     #[test]
