@@ -298,3 +298,23 @@ def write_record(event: str, payload: bytes, binary: bool) -> bytes:
 
 def read_record(record: bytes) -> tuple[str, bytes, bool]:
     """(event, payload, binary) of a record. ValueError for bytes that are none."""
+
+# Questions about topics: each copies what its bounds allow.
+
+def topic_names(hub: Hub, prefix: str, after: str, limit: int) -> list[str]:
+    """The first ``limit`` topics that begin with ``prefix`` and come after ``after``, in the order of
+    their UTF-8 bytes. A walk over all topics: about 0.1 us each."""
+
+def topic_facts(hub: Hub, topic: str) -> tuple[dict[str, int], int] | None:
+    """(subscribers by codec, messages published while it was in memory); None for a topic that nothing
+    serves and nobody is on."""
+
+def kept_messages(
+    hub: Hub, topic: str, after: int, count: int, bytes: int
+) -> tuple[int, list[tuple[int, int, str, bytes, bool]]]:
+    """(first kept offset, [(offset, age in ms, event, payload, binary)]) behind an offset: at most
+    ``count`` of at most ``bytes`` of payload, one at least where there is one. 0 and nothing for a
+    topic without history."""
+
+def kept_since(hub: Hub, topic: str, age_ms: int) -> int:
+    """The offset after which the kept messages of the last ``age_ms`` stand; 0 without history."""

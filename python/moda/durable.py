@@ -10,20 +10,20 @@ are read here, one at a time and at the subscriber's pace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from moda._core import write_record
-from moda.errors import StoreError
+from moda.errors import KeyReused, StoreError
 from moda.message import Position
 from moda.ports import Append, Appended, Key, Log, Records, Retention
 
 if TYPE_CHECKING:
     from moda._core import Hub as Core
 
-__all__ = ["DurableTopics"]
+__all__ = ["DurableTopics", "Prepared"]
 
 log = structlog.get_logger("moda.log")
 
@@ -33,6 +33,27 @@ PAGE_BYTES: Final = 256 * 1024
 
 Deliver = Callable[[str, str, bytes, bool, str | None, int, tuple[int, int]], object]
 """Topic, event, payload, whether it is binary, key, who is left out, and (epoch, offset)."""
+
+
+Prepared = tuple[str, str, bytes, bool, str | None]
+"""Topic, event, payload, whether it is binary, and key."""
+
+
+def spread(
+    count: int, topics: Collection[Sequence[int]], appended: Sequence[Appended]
+) -> list[Position]:
+    """The position of each of ``count`` messages, of which ``topics`` are the numbers by topic.
+
+    KeyReused for the answer of an append that was another one: a key may come back after its
+    request's topics have changed what they are.
+    """
+    if [one.count for one in appended] != [len(numbers) for numbers in topics]:
+        raise KeyReused("this key's request wrote to other durable topics than this one")
+    positions: list[Position] = [Position(0, 0)] * count
+    for numbers, one in zip(topics, appended, strict=True):
+        for offset, number in enumerate(numbers, one.first):
+            positions[number] = Position(one.epoch, offset)
+    return positions
 
 
 class DurableTopics:
@@ -82,6 +103,62 @@ class DurableTopics:
 
         written.add_done_callback(committed)
         return told
+
+    def append_batch(
+        self, messages: Sequence[tuple[int, Prepared]], once: Key | None = None
+    ) -> asyncio.Future[list[Position]]:
+        """Writes (route, message) pairs in one append, all of them or none; their positions come
+        after the commit, when subscribers have them too. ``once`` and errors as :meth:`append`.
+        """
+        topics: dict[str, list[int]] = {}
+        for number, (_, message) in enumerate(messages):
+            topics.setdefault(message[0], []).append(number)
+        batch = []
+        for topic, numbers in topics.items():
+            records = Records.of([write_record(*messages[number][1][1:4]) for number in numbers])
+            batch.append(Append(topic, records, self.keep[messages[numbers[0]][0]]))
+        written = self._log.append(batch, key=once)
+        told: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
+
+        def committed(future: asyncio.Future[Sequence[Appended]]) -> None:
+            if future.cancelled():
+                told.cancel()
+                return
+            error = future.exception()
+            if error is not None:
+                if not told.done():
+                    told.set_exception(error)
+                return
+            try:
+                positions = spread(len(messages), topics.values(), future.result())
+            except KeyReused as reused:
+                if not told.done():
+                    told.set_exception(reused)
+                return
+            for (_, message), position in zip(messages, positions, strict=True):
+                self._deliver(*message, 0, position)
+            if not told.done():
+                told.set_result(positions)
+
+        written.add_done_callback(committed)
+        return told
+
+    async def written(self, topics: Sequence[str], once: Key) -> list[Position] | None:
+        """What :meth:`append_batch` answered to a key, for messages to these topics; None if the log
+        does not know the key. Raises StoreError, and KeyReused for another request's key.
+        """
+        answer = await self._log.answer(once)
+        if answer is None:
+            return None
+        numbers: dict[str, list[int]] = {}
+        for number, topic in enumerate(topics):
+            numbers.setdefault(topic, []).append(number)
+        return spread(len(topics), numbers.values(), answer)
+
+    @property
+    def log(self) -> Log:
+        """The log itself, to be read."""
+        return self._log
 
     async def ready(self, topic: str) -> None:
         """Tells the engine where a topic stands in the store, for a join that is to be answered.

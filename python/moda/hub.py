@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -17,7 +17,7 @@ import orjson
 import structlog
 
 from moda._core import Hub as Core
-from moda.durable import DurableTopics
+from moda.durable import DurableTopics, Prepared
 from moda.errors import StoreError
 from moda.message import Kept, Position, Raw
 from moda.ports import Key, Log
@@ -289,6 +289,37 @@ class Hub:
         if self.durable is None or route is None:
             return self._deliver(*prepared)
         return await self.durable.append(route, *prepared, once=once)
+
+    def publish_batch(
+        self, messages: Sequence[Prepared], once: Key | None = None
+    ) -> tuple[list[Position | None], asyncio.Future[list[Position]] | None]:
+        """Publishes what :meth:`prepare` gave, in order; all messages of durable topics share one
+        append, which ``once`` is the key of.
+
+        Returns a position per message, and where there are durable ones (None in the list) a future
+        of theirs, in order, which fails with StoreError when none of those was written.
+        """
+        positions: list[Position | None] = []
+        durable: list[tuple[int, Prepared]] = []
+        routes: dict[str, int | None] = {}
+        for message in messages:
+            topic = message[0]
+            if self.durable is not None and topic not in routes:
+                routes[topic] = self.core.durable_route(topic)
+            route = routes.get(topic)
+            if route is None:
+                positions.append(self._deliver(*message))
+            else:
+                positions.append(None)
+                durable.append((route, message))
+        if self.durable is None or not durable:
+            return positions, None
+        try:
+            return positions, self.durable.append_batch(durable, once)
+        except StoreError as error:
+            refused: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
+            refused.set_exception(error)
+            return positions, refused
 
     def _written(self, topic: str, event: str, told: asyncio.Future[Position]) -> None:
         if not told.cancelled() and (error := told.exception()) is not None:

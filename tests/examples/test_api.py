@@ -155,6 +155,7 @@ def test_every_public_name_and_method_has_a_place_in_the_reference():
     from_the_server = {
         "configure",
         "build",
+        "trim",
         "document",
         "start",
         "stop",

@@ -12,7 +12,7 @@ import structlog
 from prometheus_client.registry import Collector
 
 import moda
-from moda import asyncapi, market, telemetry
+from moda import asyncapi, market, rest, telemetry
 from moda.access.http import access_middleware
 from moda.access.limits import RateLimiter
 from moda.access.ring import KeyRing
@@ -21,9 +21,10 @@ from moda.app.gateway import Gateway
 from moda.app.settings import Settings, host_of
 from moda.errors import ConfigurationError, ModaError
 from moda.hub import Hub
+from moda.serve.callers import Callers
 from moda.serve.certificate import CertificateKeeper
 from moda.serve.counts import CapabilityCounts, DoorCounts
-from moda.serve.face import Face
+from moda.serve.face import API, Face
 from moda.serve.logs import lines_dropped
 from moda.serve.metrics import Exporter, HttpLatency, HubStats, gateway_counters
 from moda.serve.server import Plan
@@ -181,6 +182,17 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         notes.append(("prices", settings.market.source))
     else:
         gateway.background("loop.lag", lag.run)
+    publisher = rest.Publisher(gateway.hub)
+    collectors.append(
+        CapabilityCounts(
+            "moda_http_publish",
+            publisher.counters,
+            gauges=frozenset(),
+            labels={"messages": "outcome"},
+        )
+    )
+    callers = Callers(locked=settings.takes_credentials())
+    notes.append(("http api", callers.described))
     exporter = None
     if settings.metrics_enabled:
         exporter = Exporter(stats=stats, http=latency, lag=lag, version=moda.__version__)
@@ -201,6 +213,16 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         latency=latency,
         console=CONSOLE if settings.console else None,
         sites=(served,),
+        routes=(
+            rest.routes(
+                API,
+                publisher=publisher,
+                topics=rest.Topics(gateway.hub),
+                disconnect=gateway.hub.disconnect,
+                authorize=callers,
+                max_payload=settings.max_message,
+            ),
+        ),
         mounted=gateway.asgi,
         hosts=settings.public_hosts(),
         middleware=(access_middleware(authentication, limiter),),

@@ -1,4 +1,4 @@
-"""The command line: ``moda serve``, ``moda check``, ``moda version``.
+"""The command line: ``moda serve``, ``check``, ``publish``, ``tail``, ``version``.
 
 What a user gets wrong here is answered with what would be right: exit code 2 and a sentence, never
 a traceback of ours. Imports wait until a command needs them, so that ``moda version`` is instant.
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moda import __version__
+from moda.app.publish_command import add_publish
+from moda.app.tail_command import add_tail
 from moda.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -112,6 +114,8 @@ def _parser(with_settings: bool) -> argparse.ArgumentParser:
         command.add_argument("--port", help="port to listen on (PORT)")
         command.add_argument("--config", metavar="FILE", help="settings in TOML (MODA_CONFIG)")
     add_key_commands(commands)
+    add_publish(commands)
+    add_tail(commands)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(command=_version)
     return parser

@@ -445,7 +445,7 @@ class Gateway:
         self.hub.start(dispatch.join, _complain, dispatch.start_joins)
         self.supervisor.start()
 
-    async def _trim(self) -> None:
+    async def trim(self) -> None:
         """Drops what durable topics keep past its age, every few seconds, for ever."""
         while self.hub.durable is not None:
             await asyncio.sleep(TRIM_SECONDS)

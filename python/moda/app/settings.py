@@ -173,6 +173,11 @@ class Settings:
         )
         return Authentication(keys, jwt=verifier, ring=ring)
 
+    def takes_credentials(self) -> bool:
+        """Whether a key or a token's issuer is configured; keys of the database are not known here."""
+        keys = (*self.internal_api_keys, *self.public_api_keys, *self.admin_api_keys)
+        return bool(keys) or self.jwt_options().configured
+
     def tiers(self) -> Tiers:
         """How many HTTP requests a minute whom is given."""
         return Tiers(

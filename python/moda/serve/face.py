@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,9 +68,24 @@ class Face:
 
 
 def error_body(status: int, message: str, request_id: str, extra: Any = None) -> dict[str, Any]:
-    """Our errors' one shape: ``{"error": {"status", "message", "request_id"[, "extra"]}}``."""
-    error: dict[str, Any] = {"status": status, "message": message, "request_id": request_id}
-    if extra is not None:
+    """Our errors' one shape: ``{"error": {"status", "code", "message", "request_id"}}``.
+
+    ``extra`` with a ``code`` of its own adds its members to these (``received``, ``accepted``);
+    any other stands under ``extra``.
+
+    >>> error_body(404, "nothing is served at /x", "1")["error"]["code"]
+    'not_found'
+    """
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+    error: dict[str, Any] = {
+        "status": status,
+        "code": code,
+        "message": message,
+        "request_id": request_id,
+    }
+    if isinstance(extra, Mapping) and "code" in extra:
+        error.update(extra)
+    elif extra is not None:
         error["extra"] = extra
     return {"error": error}
 

@@ -7,8 +7,8 @@ serve, and its lifespan events; moda adds a request id to its answers and nothin
 On a loopback address moda's own pages but ``/health`` answer under names that are its own only
 (:mod:`moda.serve.rebinding`); what a mounted application shows to whom is its own affair.
 
-Errors of our own are JSON: ``{"error": {"status", "message", "request_id"}}``, with ``extra`` where
-there is something to correct.
+Errors of our own are JSON: ``{"error": {"status", "code", "message", "request_id"}}``, and what helps
+to correct it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 import structlog
@@ -145,6 +146,7 @@ class _Dispatcher:
         bind_contextvars(request_id=request_id)
         remember(scope["headers"], scope["query_string"])
         path: str = scope["path"]
+        found = routed(scope)
         started = False
         ours = True
 
@@ -157,7 +159,7 @@ class _Dispatcher:
 
         try:
             if self._names.is_foreign(scope.get("server"), scope["headers"]) and (
-                path not in _OPEN_TO_ALL and self._ours(path)
+                path not in _OPEN_TO_ALL and (self._ours(path) or self._of_api(found))
             ):
                 await send_error(sending, 421, _FOREIGN, request_id)
             elif path in self._makers:
@@ -166,8 +168,8 @@ class _Dispatcher:
             elif path in self._sites:
                 scope["path_template"] = path
                 await serve_site(self._sites[path], scope, sending)
-            elif self._of_api(path):
-                await answer(self._litestar, scope, receive, sending)
+            elif self._of_api(found):
+                await answer(self._litestar, scope, found, receive, sending)
             elif self._mounted is not None:
                 ours = False
                 await self._mounted(scope, receive, sending)
@@ -222,6 +224,17 @@ def own_paths(app: Any) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
     return frozenset(exact), tuple(patterns)
 
 
+def routed(scope: Scope) -> str:
+    """The path by which a handler of ours is found. A ``%2F`` in it is part of a name (a topic's) and
+    no separator; the handler reads that name from ``raw_path``.
+    """
+    raw = scope.get("raw_path") or b""
+    if b"%2f" not in raw.lower():
+        return str(scope["path"])
+    kept = re.sub(rb"%2f", b"%252F", raw, flags=re.IGNORECASE)
+    return unquote(kept.decode("latin-1"))
+
+
 def dressed(
     headers: Sequence[tuple[bytes, bytes]], request_id: str, ours: bool
 ) -> list[tuple[bytes, bytes]]:
@@ -237,19 +250,20 @@ def dressed(
     return result
 
 
-async def answer(app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """Has our API answer; a HEAD as the GET it stands for, without the body.
+async def answer(app: App, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+    """Has our API answer at ``path``; a HEAD as the GET it stands for, without the body.
 
     Litestar answers 405 to a HEAD, and balancers probe ``/health`` with one. A second handler for
     each path would stand in the OpenAPI document as well.
     """
-    if scope["method"] != "HEAD":
+    head = scope["method"] == "HEAD"
+    if not head and path == scope["path"]:
         await app(scope, receive, send)
         return
-    asked = {**scope, "method": "GET"}
+    asked = {**scope, "path": path, "method": "GET" if head else scope["method"]}
 
     async def bare(message: Message) -> None:
-        if message["type"] == "http.response.body":
+        if head and message["type"] == "http.response.body":
             message["body"] = b""
         await send(message)
 

@@ -10,6 +10,7 @@ mod counters;
 mod guard;
 mod head;
 mod hub;
+mod questions;
 mod record;
 mod settle;
 
@@ -30,6 +31,9 @@ mod _core {
         encode_binary_reply, encode_text_broadcast, encode_text_push, encode_text_reply,
         encode_v1_broadcast, encode_v1_reply, read_varuint, unwrap_combined, write_varuint,
     };
+
+    #[pymodule_export]
+    use crate::questions::{kept_messages, kept_since, topic_facts, topic_names};
 
     #[pymodule_export]
     use crate::record::{read_record, write_record};

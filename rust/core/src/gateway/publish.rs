@@ -92,6 +92,11 @@ impl<H> Gateway<H> {
         self.routes[route].policy.durable.then_some(route)
     }
 
+    /// Whether anything serves a topic on any mount.
+    pub fn serves(&self, topic: &str) -> bool {
+        self.route_of(topic).is_some()
+    }
+
     /// The first mount's route that matches a topic.
     fn route_of(&self, topic: &str) -> Option<usize> {
         let mut mounts = self.mounts.iter();

@@ -29,6 +29,7 @@ mod closing;
 mod flush;
 mod keeping;
 mod latest;
+mod listing;
 mod members;
 mod newests;
 mod outbox;
@@ -49,6 +50,7 @@ use slotmap::SlotMap;
 
 pub use batch::{Batch, Codec, ConnKey, Encode, Piece, SubKey, TopicKey, CODECS};
 pub use keeping::TOPIC_BYTES;
+pub use listing::Facts;
 pub use outbox::{Discarded, Outbox};
 pub use publish::{Publish, Published};
 pub use send::{send, Sent};

@@ -258,6 +258,25 @@ impl History {
         offset + self.ring.len() as u64 >= self.next
     }
 
+    /// The offset after which the kept messages of the last `age_ms` stand.
+    pub fn since_age(&self, age_ms: u64, now_ms: u64) -> u64 {
+        let older = |kept: &Kept| now_ms.saturating_sub(kept.at_ms) > age_ms;
+        let first = self.next - self.ring.len() as u64;
+        first + self.ring.partition_point(older) as u64 - 1
+    }
+
+    /// The kept messages behind an offset, oldest first: at most `count` of at most `bytes` of
+    /// payload together, one at least where there is one.
+    pub fn page(&self, offset: u64, count: usize, bytes: usize) -> impl Iterator<Item = &Kept> {
+        let mut taken = None::<usize>;
+        self.after(offset).take(count).take_while(move |kept| {
+            let sum = taken.map_or(kept.payload.len(), |sum| sum + kept.payload.len());
+            let fits = taken.is_none() || sum <= bytes;
+            taken = Some(sum);
+            fits
+        })
+    }
+
     /// The kept messages behind an offset, oldest first.
     pub fn after(&self, offset: u64) -> impl Iterator<Item = &Kept> {
         let behind = self.offset().saturating_sub(offset);
@@ -322,6 +341,26 @@ mod tests {
         assert_eq!(h.bytes(), 0);
         assert_eq!(h.offset(), 2);
         assert_eq!(offsets(&h.since(at(1, 2))), Some(vec![]));
+    }
+
+    #[test]
+    fn a_page_holds_what_fits_its_bounds_and_one_message_at_least() {
+        let mut h = History::new(1, LIMITS);
+        for n in 1..=3u8 {
+            h.push("e", &[0; 10], false, u64::from(n) * 100);
+        }
+        let page = |after, count, bytes| {
+            let page = h.page(after, count, bytes);
+            page.map(|kept| kept.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(page(0, 9, 100), [1, 2, 3]);
+        assert_eq!(page(0, 2, 100), [1, 2]);
+        assert_eq!(page(1, 9, 20), [2, 3]);
+        assert_eq!(page(0, 9, 29), [1, 2]);
+        assert_eq!(page(1, 9, 1), [2]);
+        assert!(page(3, 9, 100).is_empty());
+        assert_eq!((h.since_age(400, 500), h.since_age(399, 500)), (0, 1));
+        assert_eq!((h.since_age(200, 500), h.since_age(0, 500)), (2, 3));
     }
 
     #[test]
