@@ -10,8 +10,10 @@ mod counters;
 mod guard;
 mod head;
 mod hub;
+mod native;
 mod record;
 mod settle;
+mod values;
 
 #[pymodule(gil_used = true)]
 mod _core {

@@ -13,7 +13,19 @@ impl Hub {
     pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let (ended, freed, complaints, wants, writes, actions, schedule, timer, start, hasty) = {
+            let (
+                ended,
+                freed,
+                complaints,
+                notices,
+                wants,
+                writes,
+                actions,
+                schedule,
+                timers,
+                start,
+                hasty,
+            ) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.gateway.close_slow();
                 let mut ended = Vec::new();
@@ -31,6 +43,7 @@ impl Hub {
                         complaints.push((tell, conn.data().as_ffi(), code, reason));
                     }
                 }
+                let notices = hub.notices(py)?;
                 let mut wants = Vec::new();
                 while let Some(want) = hub.gateway.next_want() {
                     let fetch = hub.driver.as_ref().and_then(|driver| driver.wants.as_ref());
@@ -56,7 +69,7 @@ impl Hub {
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
-                let timer = hub.timer(py);
+                let timers = [hub.timer(py), hub.alarm(py)];
                 let start = !hub.joins_scheduled && hub.gateway.has_joins();
                 let driver = hub.driver.as_ref().filter(|_| start);
                 let start = driver.map(|d| (d.call_soon.clone_ref(py), d.pace.clone_ref(py)));
@@ -66,11 +79,12 @@ impl Hub {
                     hasty.extend(hub.peers.get(conn).map(|peer| peer.transport.clone_ref(py)));
                 }
                 (
-                    ended, freed, complaints, wants, writes, actions, schedule, timer, start, hasty,
+                    ended, freed, complaints, notices, wants, writes, actions, schedule, timers,
+                    start, hasty,
                 )
             };
-            if let Some((call_later, seconds, cut_overdue)) = timer {
-                call_later.call1(py, (seconds, cut_overdue))?;
+            for (call_later, seconds, callback) in timers.into_iter().flatten() {
+                call_later.call1(py, (seconds, callback))?;
             }
             if let Some((call_soon, pace)) = start {
                 call_soon.call1(py, (pace,))?;
@@ -84,9 +98,11 @@ impl Hub {
                 Self::report(slf, held);
             }
             let told = ended.is_empty() && freed.is_empty() && complaints.is_empty();
+            let told = told && notices.is_empty();
             if told && wants.is_empty() && writes.is_empty() && actions.is_empty() {
                 return Ok(());
             }
+            Self::notify(slf, notices)?;
             for (fetch, sub, topic, after) in wants {
                 Self::report(slf, fetch.call1(py, (sub, &*topic, after)));
             }
@@ -130,7 +146,7 @@ impl Hub {
     }
 
     /// One connection's failing callback must not keep the others from theirs.
-    fn report(slf: &Bound<'_, Self>, outcome: PyResult<Py<PyAny>>) {
+    pub fn report(slf: &Bound<'_, Self>, outcome: PyResult<Py<PyAny>>) {
         if let Err(error) = outcome {
             error.write_unraisable(slf.py(), Some(slf));
         }

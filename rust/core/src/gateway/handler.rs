@@ -73,7 +73,7 @@ pub struct Said<'a> {
 }
 
 /// The state of one topic. Every method but none must be written; see the module's text.
-pub trait Handler: Send {
+pub trait Handler: Send + Sync {
     fn join(&mut self, _act: &mut Act<'_>, _join: &Asking<'_>) -> Decision {
         Decision::Pass
     }
@@ -132,8 +132,9 @@ pub(super) trait Desk {
     ) -> Option<Position>;
     fn announce(&mut self, topic: &str, event: &str, body: Body<'_>);
     fn finish(&mut self, sub: SubKey, crash: bool);
+    fn count_limited(&mut self);
     fn wake_at(&mut self, place: Place, at_ms: u64);
-    fn request(&mut self, topic: &Arc<str>, what: Box<dyn Any + Send>);
+    fn request(&mut self, topic: &Arc<str>, what: Box<dyn Any + Send + Sync>);
 }
 
 slotmap::new_key_type! {
@@ -245,6 +246,11 @@ impl Act<'_> {
         self.desk.finish(sub, crash);
     }
 
+    /// Counts a message that came faster than its sender may.
+    pub fn count_limited(&mut self) {
+        self.desk.count_limited();
+    }
+
     /// Asks for one [`Handler::tick`] at a time (or soon after), instead of any asked for before.
     pub fn wake_at(&mut self, at_ms: u64) {
         self.desk.wake_at(self.place, at_ms);
@@ -252,7 +258,7 @@ impl Act<'_> {
 
     /// Asks something of the driver, in words of the handler's own (`Gateway::next_request`). The
     /// answer comes as [`Handler::told`].
-    pub fn request(&mut self, what: Box<dyn Any + Send>) {
+    pub fn request(&mut self, what: Box<dyn Any + Send + Sync>) {
         self.desk.request(self.topic, what);
     }
 }

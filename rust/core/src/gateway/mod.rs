@@ -141,6 +141,8 @@ pub struct Counts {
     pub too_deep: u64,
     /// Subscriptions now, undecided ones included.
     pub channels: u64,
+    /// Messages to native handlers over their sender's rate.
+    pub rate_limited: u64,
     /// Native handlers that panicked.
     pub handler_crashes: u64,
     pub undecodable: BTreeMap<&'static str, u64>,

@@ -51,7 +51,7 @@ enum Pending {
 /// What a handler wants of the driver.
 pub struct Request {
     pub topic: Arc<str>,
-    pub what: Box<dyn Any + Send>,
+    pub what: Box<dyn Any + Send + Sync>,
 }
 
 /// A handler that panicked.
@@ -563,6 +563,10 @@ impl<H> Desk for Gateway<H> {
         self.tell_ended(handle, if crash { "crash" } else { "closed" });
     }
 
+    fn count_limited(&mut self) {
+        self.counts.rate_limited += 1;
+    }
+
     fn wake_at(&mut self, place: Place, at_ms: u64) {
         let Some(owner) = self.owners.all.get_mut(place.owner) else {
             return;
@@ -573,7 +577,7 @@ impl<H> Desk for Gateway<H> {
         self.owners.wakes.insert((at_ms, place));
     }
 
-    fn request(&mut self, topic: &Arc<str>, what: Box<dyn Any + Send>) {
+    fn request(&mut self, topic: &Arc<str>, what: Box<dyn Any + Send + Sync>) {
         let topic = topic.clone();
         self.owners.requests.push_back(Request { topic, what });
     }

@@ -337,7 +337,7 @@ fn frames_grow_with_the_members_and_not_with_their_square() {
 #[test]
 fn a_service_says_what_it_takes() {
     let wrong = |name, options| service(name, options).err().unwrap();
-    assert!(wrong("presents", "{}").contains("there is presence"));
+    assert!(wrong("presents", "{}").contains("there are presence"));
     for options in ["{}", r#"{"mode":"all"}"#, "[", r#"{"mode":1}"#] {
         let error = wrong("presence", options);
         assert!(error.contains("list") && error.contains(options), "{error}");
