@@ -4,6 +4,7 @@
 //! line there.
 
 pub mod presence;
+pub mod relay;
 
 use std::sync::Arc;
 
@@ -16,6 +17,9 @@ use crate::gateway::Service;
 pub fn service(name: &str, options: &str) -> Result<Arc<dyn Service>, String> {
     match name {
         "presence" => Ok(Arc::new(presence::Presence::from_options(options)?)),
-        _ => Err(format!("no service is called {name:?}; there is presence")),
+        "relay" => Ok(Arc::new(relay::Relay::from_options(options)?)),
+        _ => Err(format!(
+            "no service is called {name:?}; there are presence and relay"
+        )),
     }
 }
