@@ -231,7 +231,8 @@ class Hub:
         each reader), outboxes_bytes (memory, a broadcast counted once), history_bytes, latest_bytes.
         Totals: opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
         sends, short_sends, slow_closed, budget_closed (those of them for the
-        budget of all), pings, handler_crashes, rate_limited (by relays), conflated, dropped, unencodable, history_shed, joins,
+        budget of all), pings, handler_crashes, rate_limited (by relays), conflated, dropped,
+        unencodable, history_shed, joins,
         joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized, too_deep. By label:
         undecodable, violations, inbox_refused (reason: channel, connection, process, joins),
         closes (code). Now, by the

@@ -120,6 +120,8 @@ def encode_join(response: Any) -> tuple[bytes, bool]:
 
 OUTBOX_BYTES: Final = 1 << 20
 OUTBOX_BURST: Final = 16 << 20
+
+
 def _presence_key(key: str) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a presence's key is a str, got {type(key).__name__}")

@@ -73,7 +73,8 @@ class Declared:
 class Laid:
     """One declaration, checked: its route, what the engine is told of it, the mounts it is reached on.
 
-    ``engine`` is (stream, delivery, key, history size, its ttl in ms, intercepted events, durable).
+    ``engine`` is (stream, delivery, key, history size, its ttl in ms, intercepted events, durable,
+    native handlers).
     ``keep`` is how much of a durable topic the database holds.
     """
 
@@ -252,9 +253,12 @@ def served_by_document(route: asyncapi.Route) -> Declared:
 
 
 def _needs_python(route: asyncapi.Route) -> bool:
-    """Whether a relay looks into payloads: schemas and conflation keys are read in Python."""
+    """Whether a relay takes what is Python's: schemas, conflation keys, the store."""
+    policy = route.policy
     checked = route.inbound.keys() - {"phx_join"}
-    return bool(checked) or (route.policy.delivery == "latest" and route.policy.key is not None)
+    conflated = policy.delivery == "latest" and policy.key is not None
+    durable = policy.history is not None and policy.history.durable
+    return bool(checked) or conflated or durable
 
 
 def _relay_options(route: asyncapi.Route) -> str:

@@ -236,9 +236,9 @@ impl Hub {
         let intercepts = (!intercept.is_empty()).then(|| {
             std::sync::Arc::new(intercept.into_iter().map(String::into_boxed_str).collect())
         });
-        let services = handlers
-            .iter()
-            .map(|(name, options)| handler::service(name, options).map_err(PyValueError::new_err));
+        let services = handlers.into_iter().map(|(name, options)| {
+            handler::service(&name, &options).map_err(PyValueError::new_err)
+        });
         let services = services.collect::<PyResult<Vec<_>>>()?;
         let route = self.gateway.add_route(Route {
             kind: if stream { Kind::Stream } else { Kind::Channel },

@@ -28,10 +28,7 @@ impl Hub {
             ) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.gateway.close_slow();
-                let mut ended = Vec::new();
-                while let Some(end) = hub.gateway.next_ended() {
-                    ended.push(end);
-                }
+                let ended: Vec<_> = std::iter::from_fn(|| hub.gateway.next_ended()).collect();
                 let mut freed = Vec::new();
                 while let Some(verdict) = hub.gateway.next_deferred() {
                     freed.push(hub.call_for(py, verdict));
@@ -44,14 +41,7 @@ impl Hub {
                     }
                 }
                 let notices = hub.notices(py)?;
-                let mut wants = Vec::new();
-                while let Some(want) = hub.gateway.next_want() {
-                    let fetch = hub.driver.as_ref().and_then(|driver| driver.wants.as_ref());
-                    if let Some(fetch) = fetch {
-                        let sub = want.sub.data().as_ffi();
-                        wants.push((fetch.clone_ref(py), sub, want.topic, want.after));
-                    }
-                }
+                let wants = hub.wants(py);
                 let mut writes = Vec::new();
                 while let Some((conn, bytes)) = hub.gateway.hub.next_write() {
                     if let Some(peer) = hub.peers.get(conn) {
@@ -74,10 +64,7 @@ impl Hub {
                 let driver = hub.driver.as_ref().filter(|_| start);
                 let start = driver.map(|d| (d.call_soon.clone_ref(py), d.pace.clone_ref(py)));
                 hub.joins_scheduled |= start.is_some();
-                let mut hasty = Vec::new();
-                while let Some(conn) = hub.gateway.next_hasty() {
-                    hasty.extend(hub.peers.get(conn).map(|peer| peer.transport.clone_ref(py)));
-                }
+                let hasty = hub.hasty(py);
                 (
                     ended, freed, complaints, notices, wants, writes, actions, schedule, timers,
                     start, hasty,
@@ -92,11 +79,7 @@ impl Hub {
             if let Some((call_soon, flush)) = schedule {
                 call_soon.call1(py, (flush,))?;
             }
-            for transport in hasty {
-                let protocol = transport.call_method0(py, intern!(py, "get_protocol"));
-                let held = protocol.and_then(|p| p.call_method0(py, intern!(py, "hold")));
-                Self::report(slf, held);
-            }
+            Self::hold(slf, hasty);
             let told = ended.is_empty() && freed.is_empty() && complaints.is_empty();
             let told = told && notices.is_empty();
             if told && wants.is_empty() && writes.is_empty() && actions.is_empty() {
@@ -125,6 +108,44 @@ impl Hub {
                 };
                 Self::report(slf, transport.call_method0(py, method));
             }
+        }
+    }
+
+    /// What is needed of the store, and whom to ask.
+    fn wants(&mut self, py: Python<'_>) -> Vec<(Py<PyAny>, u64, std::sync::Arc<str>, u64)> {
+        let mut wants = Vec::new();
+        while let Some(want) = self.gateway.next_want() {
+            let fetch = self
+                .driver
+                .as_ref()
+                .and_then(|driver| driver.wants.as_ref());
+            if let Some(fetch) = fetch {
+                let sub = want.sub.data().as_ffi();
+                wants.push((fetch.clone_ref(py), sub, want.topic, want.after));
+            }
+        }
+        wants
+    }
+
+    fn hasty(&mut self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let mut hasty = Vec::new();
+        while let Some(conn) = self.gateway.next_hasty() {
+            hasty.extend(
+                self.peers
+                    .get(conn)
+                    .map(|peer| peer.transport.clone_ref(py)),
+            );
+        }
+        hasty
+    }
+
+    /// Reads no further for a while of connections that join faster than their joins are decided.
+    fn hold(slf: &Bound<'_, Self>, hasty: Vec<Py<PyAny>>) {
+        let py = slf.py();
+        for transport in hasty {
+            let protocol = transport.call_method0(py, intern!(py, "get_protocol"));
+            let held = protocol.and_then(|p| p.call_method0(py, intern!(py, "hold")));
+            Self::report(slf, held);
         }
     }
 

@@ -70,7 +70,9 @@ impl Client {
     /// Its copy, each key's metas sorted.
     pub fn sees(&self) -> Copy {
         let mut copy = self.copy.clone();
-        copy.values_mut().for_each(|metas| metas.sort());
+        for metas in copy.values_mut() {
+            metas.sort();
+        }
         copy
     }
 }

@@ -38,6 +38,7 @@ impl House {
             policy: Policy {
                 delivery,
                 history: (history > 0).then_some(limits),
+                ..Policy::default()
             },
             intercepts: None,
         });
@@ -59,9 +60,13 @@ impl House {
         conn
     }
 
-    fn says<'f>(&mut self, conn: ConnKey, message: &'f str) -> Verdict<'f> {
+    /// What a message leaves for the driver to decide.
+    fn says(&mut self, conn: ConnKey, message: &str) -> Verdict<'static> {
         let op = Opcode::Text as u8;
-        websocket::receive(&mut self.gateway, conn, op, true, false, message.as_bytes())
+        let message = message.as_bytes();
+        let verdict = websocket::receive(&mut self.gateway, conn, op, true, false, message);
+        assert!(matches!(verdict, Verdict::Done), "{verdict:?}");
+        self.gateway.next_join().unwrap_or(Verdict::Done)
     }
 
     fn join(&mut self, conn: ConnKey, params: &str) -> SubKey {

@@ -102,7 +102,7 @@ impl Members {
         if of.is_some_and(|metas| metas.iter().any(|meta| meta.owner == sub)) {
             return Err(Denied::AlreadyTracked);
         }
-        let meta = self.make(sub, meta, reference, None)?;
+        let meta = Self::make(sub, meta, reference, None)?;
         self.keys.entry(sub).or_default().push(key.into());
         self.add(key, meta);
         Ok(())
@@ -127,7 +127,7 @@ impl Members {
             Some(change) if !change.shown => old.previous.clone(),
             _ => Some(old.reference.clone()),
         };
-        let meta = self.make(sub, meta, reference, previous)?;
+        let meta = Self::make(sub, meta, reference, previous)?;
         self.remove(sub, key);
         self.add(key, meta);
         Ok(())
@@ -152,7 +152,6 @@ impl Members {
     }
 
     fn make(
-        &self,
         owner: SubKey,
         meta: &[u8],
         reference: Reference,
@@ -160,7 +159,8 @@ impl Members {
     ) -> Result<Meta, Denied> {
         let mut more = format!("\"phx_ref\":\"{}\"", reference.as_str());
         if let Some(previous) = &previous {
-            more.push_str(&format!(",\"phx_ref_prev\":\"{}\"", previous.as_str()));
+            let previous = [",\"phx_ref_prev\":\"", previous.as_str(), "\""];
+            more.push_str(&previous.concat());
         }
         let json = with_members(meta, &more).ok_or(Denied::NoObject)?;
         Ok(Meta {

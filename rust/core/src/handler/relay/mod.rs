@@ -124,11 +124,10 @@ impl Topic {
             return Some(json!({"reason": "unknown event", "event": event, "accepted": accepted}));
         }
         match body {
-            Body::Binary(_) => None,
             Body::Json(json) if json.trim_ascii_start().first() != Some(&b'{') => {
                 Some(json!({"reason": "a payload is an object or binary"}))
             }
-            Body::Json(_) => None,
+            Body::Json(_) | Body::Binary(_) => None,
         }
     }
 }
