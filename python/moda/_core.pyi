@@ -177,6 +177,8 @@ class Hub:
 
     # -- everybody
 
+    def permit(self, sub: int, publish: bool) -> None:
+        """Whether a subscription may publish where the engine relays what clients do; it may at first."""
     def watch(self, topic: str, on: bool) -> None:
         """Whether ``heard`` is told what native handlers publish to a topic."""
 

@@ -23,6 +23,7 @@ from moda import (
     Socket,
     Stream,
 )
+from moda.principal import Principal, Rules
 from moda.wire.conversation import Conversation
 from moda.wire.phoenix import MountOptions
 from moda.wire.token import TokenRule
@@ -437,7 +438,8 @@ class TestDocument:
         [
             ("publish: clients", "relay"),
             ("publish: clients, history: {size: 5}", "relay"),
-            ("publish: clients, delivery: latest, key: /text", "python"),
+            ("publish: clients, delivery: latest, key: /text", "relay"),
+            ("publish: clients, rate: 1000/s", "relay"),
         ],
     )
     async def test_a_relay_without_schemas_needs_no_python(
@@ -477,6 +479,31 @@ class TestDocument:
         await ann.ask("1", "4", "chat:a", "said", {"text": "unheard"})
         assert len(heard) == 1
         assert (delivered == []) == (answers == "relay")
+
+    @pytest.mark.parametrize("schema", [True, False])
+    async def test_a_relay_holds_clients_to_the_topics_they_may_publish_to(
+        self, serve, connect, schema
+    ):
+        head = (
+            DOCUMENT.split(b"        payload:")[0]
+            if not schema
+            else DOCUMENT.split(b"    x-moda:")[0]
+        )
+        gateway = Gateway(asyncapi=head + b"    x-moda: {publish: clients}\n", builtins=False)
+
+        @gateway.connect
+        async def admit(connect: Any) -> Principal:
+            rules = Rules.from_claims({"publish": ["chat:mine"]})
+            return Principal("ann", "jwt", rules=rules)
+
+        running = await serve(gateway)
+        ann = await connect(running)
+        await ann.join("chat:mine")
+        await ann.join("chat:yours", ref="2")
+        message = {"text": "hi"}
+        assert await ann.ask("1", "3", "chat:mine", "said", message) == OK
+        answer = await ann.ask("2", "4", "chat:yours", "said", message)
+        assert answer["response"] == {"reason": "unauthorized", "rule": "publish"}
 
     async def test_a_relay_counts_what_comes_faster_than_it_declares(self, serve, connect):
         free = (

@@ -253,12 +253,10 @@ def served_by_document(route: asyncapi.Route) -> Declared:
 
 
 def _needs_python(route: asyncapi.Route) -> bool:
-    """Whether a relay takes what is Python's: schemas, conflation keys, the store."""
-    policy = route.policy
+    """Whether a relay takes what is Python's: schemas, or the store."""
+    history = route.policy.history
     checked = route.inbound.keys() - {"phx_join"}
-    conflated = policy.delivery == "latest" and policy.key is not None
-    durable = policy.history is not None and policy.history.durable
-    return bool(checked) or conflated or durable
+    return bool(checked) or (history is not None and history.durable)
 
 
 def _relay_options(route: asyncapi.Route) -> str:

@@ -649,6 +649,7 @@ class Gateway:
             policy.access == "token",
             policy.key_kind,
             presence is not None,
+            declared.relay is not None,
             found,
             durable,
         )

@@ -59,6 +59,7 @@ class Route:
     trusted_only: bool = False
     key_kind: str | None = None
     presence: bool = False
+    relay: bool = False
     declared: asyncapi.Route | None = None
     durable: bool = False
 
@@ -212,6 +213,8 @@ class Dispatch:
             await self._hub.ready(request.topic)
             if request.address is not None:
                 core.reseat(sub, request.address)
+            if target.relay and not request.socket.identity.may_publish(request.topic):
+                core.permit(sub, False)
             if core.join_ok(sub, data, as_binary) and target.presence:
                 key, meta = request.present or (request.socket.id or f"connection:{conn}", {})
                 self._hub.track(sub, key, meta)

@@ -58,9 +58,8 @@ impl Handler for Room {
         if join.payload == Body::Json(b"{\"pass\":true}") {
             return Decision::Pass;
         }
-        if join.payload == Body::Json(b"{\"boom\":true}") {
-            panic!("the join went wrong");
-        }
+        let boom = join.payload == Body::Json(b"{\"boom\":true}");
+        assert!(!boom, "the join went wrong");
         assert_eq!(
             join.params,
             [("name".to_owned(), act.topic()[4..].to_owned())]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use moda_core::dialect::{self, websocket};
 use moda_core::gateway::{Body, Gateway, Kind, Route, Verdict};
-use moda_core::handler::service;
+use moda_core::handler::{relay::Permit, service};
 use moda_core::hub::{Config, ConnKey, Hub, Policy, Sink, SubKey};
 use moda_core::log::Limits;
 use moda_core::ws::Opcode;
@@ -183,6 +183,27 @@ fn what_is_not_declared_reserved_or_no_object_goes_nowhere_and_says_why() {
         assert!(house.hears(ann).is_empty());
     }
     assert!(house.hears(bob).is_empty());
+}
+
+#[test]
+fn a_subscription_that_may_not_publish_hears_and_is_not_heard() {
+    let mut house = House::new("{}", 0);
+    let (ann, bob) = (house.joined("phoenix/2"), house.joined("phoenix/2"));
+    let sub = house.gateway.hub.find(ann, "chat:a").unwrap();
+    let mut permit = Permit {
+        sub,
+        publish: false,
+    };
+    assert!(house.gateway.tell(sub, &mut permit));
+    house.sends(ann, r#"["1","3","chat:a","said",{}]"#);
+    let response = r#"{"reason":"unauthorized","rule":"publish"}"#;
+    assert_eq!(house.hears(ann), [refused(3, response)]);
+    house.sends(bob, r#"["1",null,"chat:a","said",{}]"#);
+    assert_eq!((house.hears(ann).len(), house.hears(bob).len()), (1, 0));
+    permit.publish = true;
+    house.gateway.tell(sub, &mut permit);
+    house.sends(ann, r#"["1",null,"chat:a","said",{}]"#);
+    assert_eq!(house.hears(bob).len(), 1);
 }
 
 #[test]

@@ -490,6 +490,10 @@ impl Hub {
 
     // -- broadcasts and connections
 
+    fn permit(&mut self, sub: u64, publish: bool) {
+        self.permit_publish(sub_key(sub), publish);
+    }
+
     /// Whether `attach`'s `heard` is to be told what handlers publish to a topic.
     fn watch(&mut self, topic: &str, on: bool) {
         self.gateway.watch(topic, on);

@@ -2,6 +2,7 @@
 
 use moda_core::gateway::Echo;
 use moda_core::handler::presence::{Ask, Denied, Read, Wish};
+use moda_core::handler::relay::Permit;
 use moda_core::hub::SubKey;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -35,6 +36,11 @@ impl Hub {
             Some(outcome) => outcome.err().map(Denied::as_str),
             None => Some("undeclared"),
         }
+    }
+
+    /// Says whether a subscription may publish where the engine relays what clients do.
+    pub fn permit_publish(&mut self, sub: SubKey, publish: bool) {
+        self.gateway.tell(sub, &mut Permit { sub, publish });
     }
 
     pub fn read_presence(&mut self, topic: &str) -> Option<Vec<u8>> {

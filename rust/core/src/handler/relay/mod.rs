@@ -87,8 +87,16 @@ impl Service for Relay {
         Box::new(Topic {
             rules: self.rules.clone(),
             accounts: HashMap::new(),
+            silent: HashSet::new(),
         })
     }
+}
+
+/// Says whether a subscription may publish; it may until the driver says otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Permit {
+    pub sub: SubKey,
+    pub publish: bool,
 }
 
 /// One topic.
@@ -96,6 +104,8 @@ struct Topic {
     rules: Arc<Rules>,
     /// Of subscriptions that have published, where a rate is declared.
     accounts: HashMap<SubKey, Account>,
+    /// Subscriptions that may only listen.
+    silent: HashSet<SubKey>,
 }
 
 impl Topic {
@@ -109,6 +119,9 @@ impl Topic {
                 let limit = format!("{} in {} s", rate.count, rate.seconds);
                 return Some(json!({"reason": "rate limited", "limit": limit}));
             }
+        }
+        if self.silent.contains(&said.sub) {
+            return Some(json!({"reason": "unauthorized", "rule": "publish"}));
         }
         if self.rules.reserved.contains(event) {
             return Some(json!({"reason": "reserved event", "event": event}));
@@ -152,5 +165,16 @@ impl Handler for Topic {
 
     fn left(&mut self, _: &mut Act<'_>, sub: SubKey) {
         self.accounts.remove(&sub);
+        self.silent.remove(&sub);
+    }
+
+    fn told(&mut self, _: &mut Act<'_>, what: &mut dyn std::any::Any) {
+        if let Some(Permit { sub, publish }) = what.downcast_ref::<Permit>().copied() {
+            if publish {
+                self.silent.remove(&sub);
+            } else {
+                self.silent.insert(sub);
+            }
+        }
     }
 }
