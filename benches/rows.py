@@ -232,6 +232,39 @@ def ping(plan: Plan) -> list[Figure]:
     return [above(name, "answers/s", *answers(plan, "ping", 16), 90_000)]
 
 
+def relay(plan: Plan) -> list[Figure]:
+    """Messages from clients to clients, 100 senders with 16 under way: native, and through Python."""
+    size = {"depth": 16, "seconds": plan.seconds}
+
+    def relayed(server: machine.Server, topic: str) -> dict[str, Any]:
+        about = {"url": server.url, "pid": server.process.pid, "topic": topic}
+        return sound_relay(machine.load("relay", **about, **size))
+
+    with machine.serving() as server:
+        python, native = alternate(
+            plan,
+            lambda: relayed(server, "bench:relay:"),
+            lambda: relayed(server, "bench:passes:"),
+        )
+    name = "relayed messages, 100 senders, 16 deep, one other subscriber each"
+    times = 1 / paired(
+        [run["per_s"] for run in python],
+        [run["per_s"] for run in native],
+    )
+    return [
+        above(name, "messages/s", native, [], 350_000),
+        Figure("... beside a Python channel", "x", times, ">= 2.5 x", times >= 2.5),
+    ]
+
+
+def sound_relay(result: dict[str, Any]) -> dict[str, Any]:
+    """The result, if every message arrived once and in its order."""
+    wrong = {name: result[name] for name in ("lost", "misordered", "errors") if result[name]}
+    if wrong:
+        raise machine.BenchError(f"messages were lost: {wrong}")
+    return result
+
+
 def memory(plan: Plan) -> list[Figure]:
     """Growth of the server's resident memory per idle joined connection."""
     figures = []
@@ -373,6 +406,7 @@ ROWS: dict[str, Callable[[Plan], list[Figure]]] = {
     "last-served": last_served,
     "heartbeat": heartbeat,
     "ping": ping,
+    "relay": relay,
     "memory": memory,
     "join": join,
     "stall": stall,

@@ -16,7 +16,18 @@ import msgspec
 
 from moda import Channel, Gateway, Reply, Stream
 
-gateway = Gateway()
+DOCUMENT = b"""
+asyncapi: 3.0.0
+info: {title: Benches, version: 1.0.0}
+channels:
+  relay:
+    address: bench:relay:{pair}
+    parameters: {pair: {description: Which two}}
+    messages: {said: {name: said}}
+    x-moda: {publish: clients}
+"""
+
+gateway = Gateway(asyncapi=DOCUMENT)
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +92,14 @@ class Room(Channel):
     async def handle(self, event: str, payload: Any) -> Reply:
         self.broadcast("said", payload)
         return Reply("ok", {})
+
+
+@gateway.channel("bench:passes:{pair}")
+class Passes(Channel):
+    """A relay as an application writes it: what one says, the others hear."""
+
+    async def handle(self, event: str, payload: Any) -> None:
+        self.broadcast_from(event, payload)
 
 
 @gateway.channel("bench:control")

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from moda.channel import Channel, Connect, JoinRequest, Socket, Stream
-from moda.errors import ConfigurationError, ModaError, Refuse, Reject
+from moda.errors import ConfigurationError, ModaError, PresenceError, Refuse, Reject
 from moda.message import History, Kept, Position, Raw, Reply, ServiceStatus, Stop
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "Kept",
     "ModaError",
     "Position",
+    "PresenceError",
     "Raw",
     "Refuse",
     "Reject",

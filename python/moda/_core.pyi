@@ -59,6 +59,7 @@ class Hub:
         call_later: Callable[..., object] | None = None,
         pace: Callable[[], object] | None = None,
         wants: Callable[[int, str, int], object] | None = None,
+        heard: Callable[[str, str, bytes, bool], object] | None = None,
     ) -> None:
         """Binds to a loop. When joins begin to wait, ``pace`` is called through ``call_soon``: it calls
         :meth:`start_joins` until that answers False (None starts them all at once).
@@ -67,9 +68,11 @@ class Hub:
         ``ended``) or None. Of a stream it is only told ``ended``, and let go by :meth:`join_ok`.
         Before that nothing is delivered to either.
         ``complaints(conn, code, reason)`` hears of bad clients.
-        ``call_later(seconds, callback)`` times unanswered closes; without it :meth:`cut_overdue` is the
-        caller's to call. ``wants(sub, topic, after)`` asks for what follows that offset in the store;
-        :meth:`fetched` answers."""
+        ``call_later(seconds, callback)`` times unanswered closes and what native handlers have to do
+        at a time; without it :meth:`cut_overdue` and :meth:`wake` are the caller's to call.
+        ``wants(sub, topic, after)`` asks for what follows that offset in the store; :meth:`fetched`
+        answers. ``heard(topic, event, payload, binary)`` is told what native handlers publish to topics
+        that are watched."""
     def detach(self) -> bool:
         """Forgets the loop; nothing is flushed any more. False when not attached."""
     def mount(
@@ -89,11 +92,15 @@ class Hub:
         intercept: Sequence[str] = ...,
         durable: bool = False,
         key: str | None = None,
+        handlers: Sequence[tuple[str, str]] = ...,
     ) -> int:
         """Adds a route. The history of a ``durable`` one is the newest part of a log in a store.
         ``delivery`` is every, latest or drop (ValueError otherwise);
         ``key`` is a JSON pointer (ValueError for text that is none) to what ``latest`` conflates by;
-        ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message)."""
+        ``history_bytes`` bounds one topic's ring (16 MiB: events, payloads, 128 bytes per message).
+        ``handlers`` are native ones by name, with their options as a JSON object, asked in this order
+        before Python is: ``presence`` takes ``{"mode": "list"}`` or ``"count"``, ``relay`` ``rate``,
+        ``events`` and ``reserved``."""
     def codec(self, name: str) -> int:
         """The number of a way to write, such as ``phoenix/2``, for :meth:`open`. ValueError names all."""
     def expose(self, mount: int, pattern: str, route: int) -> None:
@@ -127,6 +134,8 @@ class Hub:
         """One websocket frame, as tests send it."""
     def flush(self) -> None:
         """Sends what is queued, one slice; asks the loop for another turn when more is left."""
+    def wake(self) -> None:
+        """Lets native handlers go on whose time has come; what ``call_later`` is given."""
     def sweep(self) -> None:
         """Closes silent connections and readers that have stopped, and sends the pings that are due."""
     def cut_overdue(self) -> None:
@@ -155,7 +164,23 @@ class Hub:
     def end(self, sub: int, crash: bool) -> bool:
         """Ends a channel from the server's side: phx_close, or phx_error for a crash."""
 
+    # -- presence: None when done (or the subscription has ended), otherwise why not, in a word:
+    # already_tracked, nopresence, no_object (the meta), undeclared (no such handler on its route)
+
+    def track(self, sub: int, key: str, meta: bytes) -> str | None:
+        """Makes a subscription present under a key. ``meta`` is a JSON object without ``phx_ref``."""
+    def update(self, sub: int, key: str, meta: bytes) -> str | None: ...
+    def untrack(self, sub: int, key: str) -> str | None: ...
+    def presence(self, topic: str) -> bytes | None:
+        """Who is present, as JSON: ``{"count": n, "presences": {key: {"metas": [..]}}}``. None for a
+        topic that nobody has joined, or without presence."""
+
     # -- everybody
+
+    def permit(self, sub: int, publish: bool) -> None:
+        """Whether a subscription may publish where the engine relays what clients do; it may at first."""
+    def watch(self, topic: str, on: bool) -> None:
+        """Whether ``heard`` is told what native handlers publish to a topic."""
 
     def publish(
         self,
@@ -208,7 +233,8 @@ class Hub:
         each reader), outboxes_bytes (memory, a broadcast counted once), history_bytes, latest_bytes.
         Totals: opened, closed, messages_in, bytes_in, messages_out, bytes_out, published, deliveries,
         sends, short_sends, slow_closed, budget_closed (those of them for the
-        budget of all), pings, conflated, dropped, unencodable, history_shed, joins,
+        budget of all), pings, handler_crashes, rate_limited (by relays), conflated, dropped,
+        unencodable, history_shed, joins,
         joins_refused, leaves, heartbeats, stale, unmatched, to_stream, oversized, too_deep. By label:
         undecodable, violations, inbox_refused (reason: channel, connection, process, joins),
         closes (code). Now, by the

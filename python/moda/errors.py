@@ -9,6 +9,7 @@ A caller catches by branch, a peer is told by number. The tree:
     ├── Refuse                  a connect hook refuses a connection; becomes an HTTP status before the upgrade
     ├── Denied                  a token or a key was not taken; becomes an HTTP status, or a close
     ├── ReplyError              a reply cannot be sent: the message had no ref, or none is being handled
+    ├── PresenceError           a channel tracks what is tracked, updates what is not, or has no presence
     ├── NotJoinedError          a channel pushes, replies or stops before its join is decided
     ├── ReturnError             a handler returned something that is not a legal outcome
     ├── StoreError              the database did not take a write or did not answer a read
@@ -98,6 +99,18 @@ class Denied(ModaError):
 
 class ReplyError(ModaError):
     """A reply was asked for a message that carried no ref, or while no message is being handled."""
+
+
+class PresenceError(ModaError):
+    """``track`` or ``update`` cannot be done. ``reason`` says why, in Phoenix's words where it has one.
+
+    ``already_tracked``: this channel is tracked under the key; ``nopresence``: it is not;
+    ``undeclared``: the channel's declaration names no ``presence``.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class NotJoinedError(ModaError):

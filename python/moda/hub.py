@@ -18,13 +18,14 @@ import structlog
 
 from moda._core import Hub as Core
 from moda.durable import DurableTopics, Prepared
-from moda.errors import StoreError
+from moda.errors import PresenceError, StoreError
 from moda.message import Kept, Position, Raw
 from moda.ports import Key, Log
 
 log = structlog.get_logger("moda.hub")
 
 __all__ = [
+    "PRESENCE_EVENTS",
     "RESERVED",
     "Hub",
     "Timed",
@@ -36,6 +37,13 @@ __all__ = [
 
 RESERVED: Final = frozenset({"phx_close", "phx_error", "phx_join", "phx_leave", "phx_reply"})
 """Events that are the protocol's own: a stock client that hears ``phx_close`` closes its channel."""
+
+PRESENCE_EVENTS: Final = frozenset({"presence_count", "presence_diff", "presence_state"})
+"""Events by which the engine tells who is present: no client may publish them where it does."""
+
+MAX_PRESENCE_KEY: Final = 1024
+MAX_PRESENCE_META: Final = 16 << 10
+"""Bytes of a key, and of a meta's JSON: both go to every subscriber of their topic."""
 
 MAX_BINARY_NAME = 255
 """Bytes of a topic or an event that a binary frame can name: their length is one byte."""
@@ -112,6 +120,40 @@ def encode_join(response: Any) -> tuple[bytes, bool]:
 
 OUTBOX_BYTES: Final = 1 << 20
 OUTBOX_BURST: Final = 16 << 20
+
+
+def _presence_key(key: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a presence's key is a str, got {type(key).__name__}")
+    if (size := len(key.encode())) > MAX_PRESENCE_KEY:
+        raise ValueError(f"a presence's key takes at most {MAX_PRESENCE_KEY} bytes, got {size}")
+    return key
+
+
+def _presence_meta(meta: Mapping[str, Any]) -> bytes:
+    if not isinstance(meta, Mapping):
+        raise TypeError(f"a presence's meta is a mapping, got {type(meta).__name__}")
+    # A meta read from a presence and given back, changed: the references are the engine's.
+    own = {name: meta[name] for name in meta if name not in ("phx_ref", "phx_ref_prev")}
+    data = orjson.dumps(own, default=_plain)
+    if len(data) > MAX_PRESENCE_META:
+        raise ValueError(
+            f"a presence's meta takes at most {MAX_PRESENCE_META} bytes of JSON, got {len(data)}"
+        )
+    return data
+
+
+def _must_be_done(denied: str | None, key: str) -> None:
+    if denied is None:
+        return
+    because = {
+        "already_tracked": f"this subscription is tracked under {key!r} already; update({key!r}, meta) "
+        "gives it another meta",
+        "nopresence": f"this subscription is not tracked under {key!r}; track({key!r}, meta) does it",
+        "undeclared": 'no presence is declared for this channel; declare it with presence="list" (or '
+        '"count") in @gateway.channel(...), or as presence in its x-moda',
+    }
+    raise PresenceError(denied, because.get(denied, denied))
 
 
 class Hub:
@@ -201,7 +243,9 @@ class Hub:
         """
         loop = asyncio.get_running_loop()
         wants = None if self.durable is None else self.durable.fetch
-        self.core.attach(loop.call_soon, joins, complaints, loop.call_later, pace, wants)
+        self.core.attach(
+            loop.call_soon, joins, complaints, loop.call_later, pace, wants, self._heard
+        )
         self._sweep(loop)
         limits = [seconds for seconds in (self.join_seconds, self.handler_seconds) if seconds]
         if limits:
@@ -345,17 +389,22 @@ class Hub:
             for handle in intercepting:
                 handle.outgoing(event, data, binary)
         if self._listeners:
-            for listener in tuple(self._listeners.get(topic, ())):
-                try:
-                    listener(event, data, binary)
-                except Exception:
-                    # A listener is a subscriber: its failure is not the publisher's.
-                    log.exception("hub.listener.failed", topic=topic, event_name=event)
+            self._heard(topic, event, data, binary)
         return None if position is None else Position(*position)
+
+    def _heard(self, topic: str, event: str, data: bytes, binary: bool) -> None:
+        """One message, for those who listen; called by the engine for what it published itself."""
+        for listener in tuple(self._listeners.get(topic, ())):
+            try:
+                listener(event, data, binary)
+            except Exception:
+                # A listener is a subscriber: its failure is not the publisher's.
+                log.exception("hub.listener.failed", topic=topic, event_name=event)
 
     def listen(self, topic: str, listener: Listener) -> Callable[[], None]:
         """Hears a topic from inside the process, as a user would from outside. Returns the way to stop."""
         self._listeners.setdefault(topic, []).append(listener)
+        self.core.watch(topic, True)
 
         def stop() -> None:
             heard = self._listeners.get(topic)
@@ -363,8 +412,31 @@ class Hub:
                 heard.remove(listener)
                 if not heard:
                     del self._listeners[topic]
+                    self.core.watch(topic, False)
 
         return stop
+
+    # -- presence
+
+    def track(self, sub: int, key: str, meta: Mapping[str, Any]) -> None:
+        """Makes a subscription present under a key. PresenceError, ValueError, TypeError."""
+        _must_be_done(self.core.track(sub, _presence_key(key), _presence_meta(meta)), key)
+
+    def update(self, sub: int, key: str, meta: Mapping[str, Any]) -> None:
+        """Gives a subscription's presence another meta. PresenceError, ValueError, TypeError."""
+        _must_be_done(self.core.update(sub, _presence_key(key), _presence_meta(meta)), key)
+
+    def untrack(self, sub: int, key: str) -> None:
+        """Ends a subscription's presence under a key. PresenceError where none is declared."""
+        _must_be_done(self.core.untrack(sub, _presence_key(key)), key)
+
+    def presence(self, topic: str) -> dict[str, Any]:
+        """Who is present on a topic, ``{key: {"metas": [...]}}``."""
+        read = self.core.presence(topic)
+        if read is None:
+            return {}
+        presences: dict[str, Any] = orjson.loads(read)["presences"]
+        return presences
 
     def errand(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs work that outlives the channel that asked for it, such as its goodbye."""
@@ -423,7 +495,7 @@ class Hub:
         """The engine's counters (``moda/_core.pyi`` names them), with ``busy``, ``rate_limited`` and ``timeouts``."""
         stats = self.core.stats()
         stats["busy"] = sum(stats["inbox_refused"].values())
-        stats["rate_limited"] = self.rate_limited
+        stats["rate_limited"] += self.rate_limited
         stats["timeouts"] = dict(self.timeouts)
         return stats
 

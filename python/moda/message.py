@@ -13,6 +13,9 @@ Ref = str
 """A message's ref as the client sent it: opaque JSON text (``'"5"'``). Keep it, hand it back, never look inside."""
 
 Delivery = Literal["every", "latest", "drop"]
+
+Presence = Literal["list", "count"]
+"""What a topic's subscribers are told of who is present: keys and metas, or how many keys."""
 """What a reader who cannot keep up gets: everything or a close, the newest per key, or what fits."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from moda import (
     Socket,
     Stream,
 )
+from moda.principal import Principal, Rules
+from moda.wire.conversation import Conversation
 from moda.wire.phoenix import MountOptions
 from moda.wire.token import TokenRule
 from phoenix import OK, error
@@ -429,6 +432,110 @@ class TestDocument:
         payload = '{"n": 12345678901234567890123, "price":1.10, "text":"h\\u0069"}'
         await ann.write(f'["1","2","chat:a","said",{payload}]')
         assert await bob.read() == f'[null,null,"chat:a","said",{payload}]'
+
+    @pytest.mark.parametrize(
+        ("options", "answers"),
+        [
+            ("publish: clients", "relay"),
+            ("publish: clients, history: {size: 5}", "relay"),
+            ("publish: clients, delivery: latest, key: /text", "relay"),
+            ("publish: clients, rate: 1000/s", "relay"),
+        ],
+    )
+    async def test_a_relay_without_schemas_needs_no_python(
+        self, serve, connect, options, answers, monkeypatch
+    ):
+        """What clients send is handed on by the engine; where payloads are looked at, it is not."""
+        delivered: list[str] = []
+        deliver = Conversation.deliver
+
+        def noting(self: Conversation, event: str, *given: Any) -> None:
+            delivered.append(event)
+            deliver(self, event, *given)
+
+        monkeypatch.setattr(Conversation, "deliver", noting)
+        free = DOCUMENT.split(b"        payload:")[0] + (
+            b"    x-moda: {%s}\noperations:\n"
+            b"  say: {action: receive, channel: {$ref: '#/channels/chat'}}\n" % options.encode()
+        )
+        gateway = Gateway(asyncapi=free, builtins=False)
+        running = await serve(gateway)
+        heard: list[tuple[str, bytes, bool]] = []
+        stop = gateway.hub.listen("chat:a", lambda *given: heard.append(given))
+        ann, bob = await connect(running), await connect(running)
+        await ann.join("chat:a")
+        await bob.join("chat:a")
+        assert await ann.ask("1", "2", "chat:a", "said", {"text": "hi"}) == OK
+        frame = await bob.receive()
+        assert (frame[3], frame[4]) == ("said", {"text": "hi"})
+        answer = await ann.ask("1", "3", "chat:a", "sung", {})
+        assert answer["response"] == {
+            "reason": "unknown event",
+            "event": "sung",
+            "accepted": ["said"],
+        }
+        assert [(event, json.loads(data)) for event, data, _ in heard] == [("said", {"text": "hi"})]
+        stop()
+        await ann.ask("1", "4", "chat:a", "said", {"text": "unheard"})
+        assert len(heard) == 1
+        assert (delivered == []) == (answers == "relay")
+
+    @pytest.mark.parametrize("schema", [True, False])
+    async def test_a_relay_holds_clients_to_the_topics_they_may_publish_to(
+        self, serve, connect, schema
+    ):
+        head = (
+            DOCUMENT.split(b"        payload:")[0]
+            if not schema
+            else DOCUMENT.split(b"    x-moda:")[0]
+        )
+        gateway = Gateway(asyncapi=head + b"    x-moda: {publish: clients}\n", builtins=False)
+
+        @gateway.connect
+        async def admit(connect: Any) -> Principal:
+            rules = Rules.from_claims({"publish": ["chat:mine"]})
+            return Principal("ann", "jwt", rules=rules)
+
+        running = await serve(gateway)
+        ann = await connect(running)
+        await ann.join("chat:mine")
+        await ann.join("chat:yours", ref="2")
+        message = {"text": "hi"}
+        assert await ann.ask("1", "3", "chat:mine", "said", message) == OK
+        answer = await ann.ask("2", "4", "chat:yours", "said", message)
+        assert answer["response"] == {"reason": "unauthorized", "rule": "publish"}
+
+    async def test_a_relay_counts_what_comes_faster_than_it_declares(self, serve, connect):
+        free = (
+            DOCUMENT.split(b"        payload:")[0] + b"    x-moda: {publish: clients, rate: 2/h}\n"
+        )
+        running = await serve(Gateway(asyncapi=free, builtins=False))
+        ann = await connect(running)
+        await ann.join("chat:a")
+        answers = [await ann.ask("1", str(n), "chat:a", "said", {}) for n in range(4)]
+        limited = {"reason": "rate limited", "limit": "2 in 3600 s"}
+        assert answers == [OK, OK, *[{"status": "error", "response": limited}] * 2]
+        assert running.stats["rate_limited"] == 2
+
+    @pytest.mark.parametrize("schema", [True, False])
+    async def test_no_client_of_a_relay_speaks_for_its_presence(self, serve, connect, schema):
+        head, payload = DOCUMENT.split(b"        payload:")
+        free = head if not schema else DOCUMENT.split(b"    x-moda:")[0]
+        free += b"    x-moda: {publish: clients, presence: list}\n"
+        assert payload
+        running = await serve(Gateway(asyncapi=free, builtins=False))
+        ann, bob = await connect(running), await connect(running)
+        await ann.join("chat:a")
+        await ann.receive()
+        (key,) = (await ann.receive())[4]["joins"]
+        await bob.join("chat:a")
+        assert list((await bob.receive())[4]) == [key]
+        forged = {"joins": {}, "leaves": {key: {"metas": []}}}
+        for event in ("presence_diff", "presence_state", "presence_count"):
+            await ann.send("1", "9", "chat:a", event, forged)
+            while (frame := await ann.receive())[1] != "9":
+                assert frame[3] == "presence_diff"
+            assert frame[4]["response"] == {"reason": "reserved event", "event": event}
 
     @pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply"])
     async def test_a_relay_hands_on_no_event_of_the_protocol(self, serve, connect, event):

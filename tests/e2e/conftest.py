@@ -33,6 +33,13 @@ def obedient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
+def present(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The gateway of ``present.py``: rooms that say who is in them."""
+    with gateway(tmp_path_factory.mktemp("present"), "present:gateway") as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
 def node() -> Path:
     """The Node executable; fails, naming what to install, when it or the packages are missing."""
     found = shutil.which("node")

@@ -28,3 +28,7 @@ def test_the_stock_client_lives_through_every_end_of_a_channel(
     obedient: Running, node: Path
 ) -> None:
     passes("phoenix_ends.test.mjs", obedient, node)
+
+
+def test_the_stock_presence_holds_what_the_server_holds(present: Running, node: Path) -> None:
+    passes("presence.test.mjs", present, node)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from access.support import NOW, Clock, Timers
 from moda.channel import Socket
 from moda.errors import Denied
-from moda.principal import Principal
+from moda.principal import Principal, Rules
 from moda.wire.expiry import LONGEST_WAIT, MAX_TOPICS, PER_TURN, Expiry
 
 
@@ -21,6 +21,10 @@ class Engine:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.permits: dict[int, bool] = {}
+
+    def permit(self, sub: int, publish: bool) -> None:
+        self.permits[sub] = publish
 
     def push(self, sub: int, event: str, payload: bytes, binary: bool) -> bool:
         self.told.append((event, sub))
@@ -241,3 +245,17 @@ class TestRefresh:
     async def test_a_socket_without_an_end_says_that_there_is_nothing_to_refresh(self):
         with pytest.raises(Denied, match="no token with an end"):
             await Socket().refresh("ann 5")
+
+
+async def test_a_refresh_holds_the_topics_joined_to_the_rules_of_the_new_token() -> None:
+    class Narrower(Tokens):
+        def authenticate_now(self, credential: str) -> Principal | None:
+            rules = Rules.from_claims({"publish": ["room:mine"]})
+            return Principal("ann", "jwt", rules=rules, expires_at=NOW + 100)
+
+    world = World(Narrower())
+    world.connect(1, 60)
+    world.expiry.joined(1, "room:mine", 7)
+    world.expiry.joined(1, "room:yours", 8)
+    await world.expiry.refresh(1, "narrower")
+    assert world.engine.permits == {7: True, 8: False}

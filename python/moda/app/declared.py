@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +19,8 @@ from moda.app.arguments import MOST, is_number, is_whole
 from moda.asyncapi import address as addresses
 from moda.channel import Channel, Stream
 from moda.errors import ConfigurationError
-from moda.hub import RESERVED
-from moda.message import Delivery, History, Raw, Reply
+from moda.hub import PRESENCE_EVENTS, RESERVED
+from moda.message import Delivery, History, Presence, Raw, Reply
 from moda.wire.phoenix import Mount, MountOptions, Route
 
 __all__ = [
@@ -51,6 +53,9 @@ class Declared:
     delivery: Delivery | None = None
     history: History | None = None
     max_subscribers: int | None = None
+    presence: Presence | None = None
+    relay: str | None = None
+    """The options of the engine's relay, where that hands on what clients publish."""
 
     @property
     def shape(self) -> str:
@@ -68,12 +73,22 @@ class Declared:
 class Laid:
     """One declaration, checked: its route, what the engine is told of it, the mounts it is reached on.
 
-    ``engine`` is (stream, delivery, key, history size, its ttl in ms, intercepted events, durable).
+    ``engine`` is (stream, delivery, key, history size, its ttl in ms, intercepted events, durable,
+    native handlers).
     ``keep`` is how much of a durable topic the database holds.
     """
 
     route: Route
-    engine: tuple[bool, Delivery, str | None, int, int, tuple[str, ...], bool]
+    engine: tuple[
+        bool,
+        Delivery,
+        str | None,
+        int,
+        int,
+        tuple[str, ...],
+        bool,
+        tuple[tuple[str, str], ...],
+    ]
     reached: tuple[Mount, ...]
     keep: History | None = None
 
@@ -85,6 +100,7 @@ def declared_channel(
     delivery: Delivery | None,
     history: Any,
     max_subscribers: Any,
+    presence: Any = None,
 ) -> Declared:
     """Checks what ``gateway.channel`` was given. ConfigurationError says what, got and takes.
 
@@ -96,6 +112,8 @@ def declared_channel(
         raise ConfigurationError(f"{call} takes max_subscribers from 1, got {max_subscribers!r}")
     if history is not None:
         _check_history(call, history)
+    if presence not in (None, "list", "count"):
+        raise ConfigurationError(f"{call} takes presence 'list' or 'count', got {presence!r}")
     if sockets is not None:
         if isinstance(sockets, str) or not isinstance(sockets, Sequence | set | frozenset):
             raise ConfigurationError(
@@ -104,7 +122,7 @@ def declared_channel(
         if wrong := [path for path in sockets if not isinstance(path, str)]:
             raise ConfigurationError(f"{call} takes a socket as its path, got {wrong[0]!r}")
         sockets = tuple(path.rstrip("/") for path in sockets)
-    return Declared(pattern, target, sockets, delivery, history, max_subscribers)
+    return Declared(pattern, target, sockets, delivery, history, max_subscribers, presence)
 
 
 def _check_history(call: str, history: Any) -> None:
@@ -222,15 +240,43 @@ def serving(pattern: str, serves: Any) -> type[Channel] | Stream:
     return target
 
 
-def served_by_document(route: asyncapi.Route) -> type[Channel] | Stream:
-    """Who serves a channel that only a document declares."""
+def served_by_document(route: asyncapi.Route) -> Declared:
+    """A channel that only a document declares, and who serves it."""
     policy = route.policy
     if policy.handler is not None:
-        return load_handler(policy.handler, route.address)
-    return _relay(route) if policy.publish == "clients" else Stream()
+        return Declared(route.address, load_handler(policy.handler, route.address))
+    if policy.publish != "clients":
+        return Declared(route.address, Stream())
+    if _needs_python(route):
+        return Declared(route.address, _relay(route))
+    return Declared(route.address, Stream(), relay=_relay_options(route))
+
+
+def _needs_python(route: asyncapi.Route) -> bool:
+    """Whether a relay takes what is Python's: schemas, or the store."""
+    history = route.policy.history
+    checked = route.inbound.keys() - {"phx_join"}
+    return bool(checked) or (history is not None and history.durable)
+
+
+def _relay_options(route: asyncapi.Route) -> str:
+    options: dict[str, Any] = {"reserved": sorted(_reserved(route))}
+    if route.policy.rate is not None:
+        rate = route.policy.rate
+        options["rate"] = {"count": rate.count, "seconds": rate.seconds}
+    if route.channel.directed:
+        options["events"] = sorted(route.events)
+    return json.dumps(options)
+
+
+def _reserved(route: asyncapi.Route) -> frozenset[str]:
+    """Events that no client may publish: others would take them for the server's."""
+    return RESERVED if route.policy.presence is None else RESERVED | PRESENCE_EVENTS
 
 
 def _relay(route: asyncapi.Route) -> type[Channel]:
+    reserved = _reserved(route)
+
     class Relay(Channel):
         """Hands what one client sends to all others, byte for byte.
 
@@ -238,10 +284,15 @@ def _relay(route: asyncapi.Route) -> type[Channel]:
         as 1.1.
         """
 
+        async def joined(self) -> None:
+            if route.policy.presence is not None:
+                # As a stream's subscribers are, without one of the application's code.
+                self.track(self.socket.id or f"connection:{secrets.token_hex(8)}")
+
         async def _verbatim(self, event: str, payload: Any, text: bytes) -> Reply:
             if not self.socket.identity.may_publish(self.topic):
                 return Reply("error", {"reason": "unauthorized", "rule": "publish"})
-            if event in RESERVED:
+            if event in reserved:
                 return Reply("error", {"reason": "reserved event", "event": event})
             if not route.accepts(event):
                 return Reply(

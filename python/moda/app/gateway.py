@@ -33,7 +33,7 @@ from moda.app.supervisor import Supervisor
 from moda.channel import Stream
 from moda.errors import ConfigurationError, StoreError
 from moda.hub import Hub
-from moda.message import Delivery, History, Kept, Position, Raw, ServiceStatus
+from moda.message import Delivery, History, Kept, Position, Presence, Raw, ServiceStatus
 from moda.ports import Key, Log, Retention, Store
 from moda.wire.expiry import Expiry
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
@@ -113,18 +113,22 @@ class Gateway:
         delivery: Delivery | None = None,
         history: History | None = None,
         max_subscribers: int | None = None,
+        presence: Presence | None = None,
     ) -> Callable[[Registered], Registered]:
         """Declares who serves a topic pattern: a Channel class, a Stream class or a Stream object.
 
         ``pattern`` is text with ``{name}`` parameters and at most one trailing ``*``; the first
         declared pattern that matches a topic wins. ``sockets`` names the socket mounts it is
-        reachable on (default: all). The policy given here outranks the document's.
+        reachable on (default: all). ``presence`` tells its subscribers who is present: "list" by key
+        and meta as Phoenix does, "count" as a number. The policy given here outranks the document's.
         """
 
         def register(serves: Registered) -> Registered:
             self._must_not_run(f"channel({pattern!r})")
             self._declared.append(
-                declared_channel(pattern, serves, sockets, delivery, history, max_subscribers)
+                declared_channel(
+                    pattern, serves, sockets, delivery, history, max_subscribers, presence
+                )
             )
             return serves
 
@@ -320,6 +324,15 @@ class Gateway:
         """
         self._must_be_on_the_loop("position", "topic")
         return self.hub.position(topic)
+
+    def presence(self, topic: str) -> dict[str, Any]:
+        """Who is present on a topic of this node: ``{key: {"metas": [meta, ...]}}``.
+
+        Empty where nobody is, or the channel is declared without ``presence``. On the loop's thread
+        only: RuntimeError on another.
+        """
+        self._must_be_on_the_loop("presence", "topic")
+        return self.hub.presence(topic)
 
     async def drained(self) -> None:
         """Returns once everything published so far has been handed to the sockets."""
@@ -533,7 +546,7 @@ class Gateway:
             known = (one.route.pattern, one.engine, tuple(mount.number for mount in one.reached))
             number = self._numbers.get(known)
             if number is None:
-                stream, delivery, key, size, ttl_ms, intercept, durable = one.engine
+                stream, delivery, key, size, ttl_ms, intercept, durable, handlers = one.engine
                 try:
                     number = core.route(
                         stream=stream,
@@ -543,6 +556,7 @@ class Gateway:
                         history_ttl_ms=ttl_ms,
                         intercept=list(intercept),
                         durable=durable,
+                        handlers=handlers,
                     )
                 except (ValueError, OverflowError, TypeError) as error:
                     raise ConfigurationError(f"channel({one.route.pattern!r}): {error}") from None
@@ -571,7 +585,7 @@ class Gateway:
             return []
         known = {id(registry.declared(declared.pattern)) for declared in self._declared}
         return [
-            Declared(route.address, served_by_document(route))
+            served_by_document(route)
             for route in registry.routes
             if id(route) not in known and route.address not in own
         ]
@@ -590,6 +604,10 @@ class Gateway:
         policy = found.policy if found is not None else documents.UNDECLARED
         delivery = declared.delivery or policy.delivery
         history = declared.history or policy.history
+        presence = declared.presence or policy.presence
+        handlers = [] if presence is None else [("presence", f'{{"mode":"{presence}"}}')]
+        if declared.relay is not None:
+            handlers.append(("relay", declared.relay))
         serves = declared.serves
         stream = isinstance(serves, Stream)
         intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
@@ -630,13 +648,16 @@ class Gateway:
             None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
             policy.access == "token",
             policy.key_kind,
+            presence is not None,
+            declared.relay is not None,
             found,
             durable,
         )
         size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
         if durable:
             size = min(size, NEWEST)
-        engine = (stream, delivery, policy.key, size, ttl_ms, tuple(intercept), durable)
+        laid = tuple(intercept), durable, tuple(handlers)
+        engine = (stream, delivery, policy.key, size, ttl_ms, *laid)
         keep = None if history is None or not durable else history
         return Laid(route, engine, tuple(reached.values()), keep)
 

@@ -7,6 +7,7 @@
       rate: 100/s                 # per connection and channel
       maxSubscribers: 500
       access: public              # public | token | key:<kind>
+      presence: list              # list | count: its subscribers are told who is there
       publish: none               # none | clients | servers: who may publish events to it
       handler: myapp.rooms:Room   # the Channel class that serves it
 
@@ -23,13 +24,24 @@ from typing import Any, Literal, cast
 
 from moda.asyncapi.fault import DocumentError, listed, nearest, shown
 from moda.asyncapi.pointer import at
-from moda.message import Delivery, History
+from moda.message import Delivery, History, Presence
 
 Publish = Literal["none", "clients", "servers"]
 
 DELIVERIES: tuple[Delivery, ...] = ("every", "latest", "drop")
+PRESENCES: tuple[Presence, ...] = ("list", "count")
 PUBLISHERS: tuple[Publish, ...] = ("none", "clients", "servers")
-KEYS = ("delivery", "key", "history", "rate", "maxSubscribers", "access", "publish", "handler")
+KEYS = (
+    "delivery",
+    "key",
+    "history",
+    "rate",
+    "maxSubscribers",
+    "access",
+    "presence",
+    "publish",
+    "handler",
+)
 HISTORY_KEYS = ("size", "ttl", "durable", "bytes")
 
 MAX_HISTORY = 1_000_000
@@ -83,6 +95,7 @@ class Policy:
     access: str = "public"
     publish: Publish = "none"
     handler: str | None = None
+    presence: Presence | None = None
     declared: frozenset[str] = frozenset()
 
     @property
@@ -143,6 +156,9 @@ def parse(value: Any, *, source: str, where: str, channel: str) -> Policy:
         handler=read.text(
             fields, where, "handler", _HANDLER, "a Python path such as myapp.rooms:Room"
         ),
+        presence=cast(Presence, read.choice(fields, where, "presence", PRESENCES, "list"))
+        if "presence" in fields
+        else None,
         declared=frozenset(fields),
     )
 

@@ -108,6 +108,7 @@ class HubStats(TypedDict):
     too_deep: int
     inbox_refused: Mapping[str, int]
     timeouts: Mapping[str, int]
+    handler_crashes: int
     undecodable: Mapping[str, int]
     violations: Mapping[str, int]
     fanout_bounds: Sequence[float]
@@ -270,6 +271,7 @@ _TABLE: Final = (
         "Joins and handlers ended for taking too long",
         itemgetter("timeouts"),
     ),
+    _counter("moda_handler_crashes_total", "handler_crashes", "Native handlers that failed"),
     _gauge("moda_outbox_bytes", "outbox_bytes", "Bytes queued for connections"),
     _gauge(
         "moda_outbox_memory_bytes",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -269,6 +269,21 @@ class Conversation:
             self._spawned = set()
         self._spawned.add(task)
         task.add_done_callback(partial(self._spawned_ended, work))
+
+    def track(self, key: str, meta: Mapping[str, Any]) -> None:
+        self._must_be_joined("track")
+        self._hub.track(self.sub, key, meta)
+
+    def update(self, key: str, meta: Mapping[str, Any]) -> None:
+        self._must_be_joined("update")
+        self._hub.update(self.sub, key, meta)
+
+    def untrack(self, key: str) -> None:
+        self._must_be_joined("untrack")
+        self._hub.untrack(self.sub, key)
+
+    def presence(self) -> dict[str, Any]:
+        return self._hub.presence(self.channel.topic)
 
     def _must_be_joined(self, call: str) -> None:
         if not (self._joined or self._over):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from moda.hub import Hub
@@ -44,6 +44,18 @@ class Ended:
 
     def stop(self, stop: Stop) -> None:
         """It has."""
+
+    def track(self, key: str, meta: Mapping[str, Any]) -> None:
+        """Nobody is there to be present."""
+
+    def update(self, key: str, meta: Mapping[str, Any]) -> None:
+        """It is present no more."""
+
+    def untrack(self, key: str) -> None:
+        """It is present no more."""
+
+    def presence(self) -> dict[str, Any]:
+        return self._hub.presence(self._topic)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         work.close()

@@ -51,6 +51,7 @@ class Core(Protocol):
 
     def push(self, sub: int, event: str, payload: bytes, binary: bool) -> bool: ...
     def close(self, conn: int, code: int, reason: str) -> None: ...
+    def permit(self, sub: int, publish: bool) -> None: ...
 
 
 class Timer(Protocol):
@@ -122,7 +123,8 @@ class Expiry:
         """Takes another token of the same client in place of the one that ends: for dialects, and for
         :meth:`moda.channel.Socket.refresh`.
 
-        The topics joined stay joined; joins from here on are held against the new token's rules.
+        The topics joined stay joined; joins and messages from here on are held against the new
+        token's rules.
         Denied when the token is not taken, is somebody else's, or the connection has ended meanwhile;
         the old token then holds on to its own end.
         """
@@ -142,6 +144,8 @@ class Expiry:
         if socket.principal is before:
             socket.principal = principal
         socket.identity = principal
+        for topic, sub in watched.topics.items():
+            self.core.permit(sub, principal.may_publish(topic))
         if principal.expires_at is None:
             self.forget(conn)
         else:

@@ -58,6 +58,8 @@ class Route:
     rate: Rate | None = None
     trusted_only: bool = False
     key_kind: str | None = None
+    presence: bool = False
+    relay: bool = False
     declared: asyncapi.Route | None = None
     durable: bool = False
 
@@ -122,9 +124,7 @@ class Dispatch:
             request = JoinRequest(topic, params, payload, socket)
             asks = type(serves).join is not Stream.join or target.durable
             pace = self._pace if asks else None
-            work = self._join_stream(
-                serves, target.check, sub, conn, request, binary, decided, pace
-            )
+            work = self._join_stream(serves, target, sub, conn, request, binary, decided, pace)
             if pace is None:
                 # Nobody to ask: it runs to its end as it is, and needs no task.
                 with suppress(StopIteration):
@@ -195,7 +195,7 @@ class Dispatch:
     async def _join_stream(
         self,
         stream: Stream,
-        check: Check | None,
+        target: Route,
         sub: int,
         conn: int,
         request: JoinRequest,
@@ -208,12 +208,16 @@ class Dispatch:
         try:
             if pace is not None:
                 await pace.turn()
-            request.payload = read_join(request.payload, binary, check)
+            request.payload = read_join(request.payload, binary, target.check)
             data, as_binary = encode_join(await stream.join(request))
             await self._hub.ready(request.topic)
             if request.address is not None:
                 core.reseat(sub, request.address)
-            core.join_ok(sub, data, as_binary)
+            if target.relay and not request.socket.identity.may_publish(request.topic):
+                core.permit(sub, False)
+            if core.join_ok(sub, data, as_binary) and target.presence:
+                key, meta = request.present or (request.socket.id or f"connection:{conn}", {})
+                self._hub.track(sub, key, meta)
         except Reject as reject:
             core.join_error(sub, refusal(reject.response, stream, **about))
         except StoreError as error:

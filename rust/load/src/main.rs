@@ -12,6 +12,7 @@ mod limits;
 mod options;
 mod probes;
 mod reception;
+mod relay;
 mod scenes;
 mod stage;
 mod swarm;
@@ -88,6 +89,11 @@ const CHANNEL: Flag = flag(
     "topic",
     "bench:channel",
     "topic to join, which answers `ping`",
+);
+const PAIRED: Flag = flag(
+    "topic",
+    "bench:relay:",
+    "what the topics begin with; the number of the pair follows",
 );
 const PROBES: Flag = flag("probes", "10", "neighbours sending heartbeats");
 const PROBE_MS: Flag = flag(
@@ -183,6 +189,12 @@ const COMMANDS: &[Command] = &[
         help: "`ping` events answered by a channel per second",
         flags: &[&URL, &PID, &FEW, &DEPTH, &SECONDS, &CHANNEL, &CORE],
         run: |options| echo::run("ping", options),
+    },
+    Command {
+        name: "relay",
+        help: "messages between the two clients of each topic, per second",
+        flags: &[&URL, &PID, &FEW, &DEPTH, &SECONDS, &PAIRED, &CORE],
+        run: relay::run,
     },
     Command {
         name: "join",

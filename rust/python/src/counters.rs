@@ -13,7 +13,7 @@ pub fn counters<'py>(
     let engine = &gateway.hub;
     let (stats, counts) = (&engine.stats, &gateway.counts);
     let all = PyDict::new(py);
-    let numbers: [(&str, u64); 35] = [
+    let numbers: [(&str, u64); 37] = [
         ("connections", engine.connections() as u64),
         ("channels", counts.channels),
         ("topics", engine.topics() as u64),
@@ -48,6 +48,8 @@ pub fn counters<'py>(
         ("to_stream", counts.to_stream),
         ("oversized", counts.oversized),
         ("too_deep", counts.too_deep),
+        ("rate_limited", counts.rate_limited),
+        ("handler_crashes", counts.handler_crashes),
         ("fanout_count", stats.fanout.count),
     ];
     for (name, value) in numbers {

@@ -6,11 +6,12 @@
 use std::time::Instant;
 
 use moda_core::dialect;
-use moda_core::gateway::{Body, Gateway, InwardLimits, Kind, Route, Unsent};
+use moda_core::gateway::{Gateway, InwardLimits, Kind, Route, Unsent};
+use moda_core::handler::{self, presence::Wish};
 use moda_core::hub::{
     Codec, Config, Conn, ConnKey, Delivery, Hub as Engine, Policy, Sink, SubKey, Topic,
 };
-use moda_core::log::{History, Kept, Limits, Position, Recovery};
+use moda_core::log::{History, Limits, Position, Recovery};
 use moda_core::pointer::Pointer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -20,6 +21,7 @@ use slotmap::{Key, KeyData, SecondaryMap};
 
 use crate::counters::counters;
 use crate::record::records;
+use crate::values::{body, listed, sent, Outcome};
 
 /// A connection's Python side.
 pub struct Peer {
@@ -31,15 +33,18 @@ pub struct Peer {
 pub struct Driver {
     pub call_soon: Py<PyAny>,
     pub flush: Py<PyAny>,
-    /// The loop's `call_later`, and what it is to call when a close has had its time.
+    /// The loop's `call_later`, and what it is to call when a close has had its time, and when a
+    /// handler has something to do.
     pub call_later: Option<Py<PyAny>>,
     pub cut_overdue: Py<PyAny>,
+    pub wake: Py<PyAny>,
     pub joins: Py<PyAny>,
     /// What is called when joins wait: it calls `start_joins` until that says there are no more.
     pub pace: Py<PyAny>,
     pub complaints: Py<PyAny>,
     /// Hears what is needed of the store; None where there is none.
     pub wants: Option<Py<PyAny>>,
+    pub heard: Option<Py<PyAny>>,
 }
 
 #[pyclass(module = "moda._core")]
@@ -53,6 +58,8 @@ pub struct Hub {
     /// A timer of ours is under way.
     pub(crate) timed: bool,
     pub(crate) joins_scheduled: bool,
+    /// When the loop will call `wake`, on the hub's clock.
+    pub(crate) alarm: Option<u64>,
     started: Instant,
 }
 
@@ -68,43 +75,27 @@ pub fn sub_key(raw: u64) -> SubKey {
     }
 }
 
-fn body(payload: &[u8], binary: bool) -> Body<'_> {
-    if binary {
-        Body::Binary(payload)
-    } else {
-        Body::Json(payload)
-    }
-}
-
-fn listed<'k>(py: Python<'_>, kept: impl IntoIterator<Item = &'k Kept>) -> PyResult<Py<PyList>> {
-    let list = PyList::empty(py);
-    for message in kept {
-        let payload = PyBytes::new(py, &message.payload);
-        list.append((message.offset, &*message.event, payload, message.binary))?;
-    }
-    Ok(list.unbind())
-}
-
-/// A published message's position and the channels that intercept it.
-type Outcome = (Option<(u64, u64)>, Option<Vec<Py<PyAny>>>);
-
-fn sent(outcome: Result<(), Unsent>, what: &str) -> PyResult<bool> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(Unsent::Ended) => Ok(false),
-        Err(Unsent::Unencodable) => Err(PyValueError::new_err(format!(
-            "{what} does not fit a binary frame: join_ref, ref, topic, event and status take at most \
-             255 bytes each, and a V1 client (connected without vsn=2.0.0) takes no binary at all"
-        ))),
-    }
-}
-
 impl Hub {
     pub fn tick(&mut self) {
         let elapsed = self.started.elapsed().as_millis();
         self.gateway
             .hub
             .set_now(u64::try_from(elapsed).unwrap_or(u64::MAX));
+    }
+
+    fn present(
+        slf: &Bound<'_, Self>,
+        sub: u64,
+        key: &str,
+        wish: Wish,
+    ) -> PyResult<Option<&'static str>> {
+        let denied = {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            hub.ask_presence(sub_key(sub), key, wish)
+        };
+        Self::settle(slf)?;
+        Ok(denied)
     }
 }
 
@@ -151,11 +142,13 @@ impl Hub {
             scheduled: false,
             timed: false,
             joins_scheduled: false,
+            alarm: None,
             started: Instant::now(),
         }
     }
 
-    #[pyo3(signature = (call_soon, joins, complaints, call_later=None, pace=None, wants=None))]
+    #[pyo3(signature = (call_soon, joins, complaints, call_later=None, pace=None, wants=None, heard=None))]
+    #[allow(clippy::too_many_arguments)] // what the loop has for us, each by name
     fn attach(
         slf: &Bound<'_, Self>,
         call_soon: Py<PyAny>,
@@ -164,24 +157,29 @@ impl Hub {
         call_later: Option<Py<PyAny>>,
         pace: Option<Py<PyAny>>,
         wants: Option<Py<PyAny>>,
+        heard: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let all = slf.getattr(intern!(slf.py(), "start_joins"))?.unbind();
         let flush = slf.getattr(intern!(slf.py(), "flush"))?.unbind();
         let cut_overdue = slf.getattr(intern!(slf.py(), "cut_overdue"))?.unbind();
+        let wake = slf.getattr(intern!(slf.py(), "wake"))?.unbind();
         let mut hub = slf.try_borrow_mut()?;
         hub.driver = Some(Driver {
             call_soon,
             flush,
             call_later,
             cut_overdue,
+            wake,
             joins,
             pace: pace.unwrap_or(all),
             complaints,
             wants,
+            heard,
         });
         hub.scheduled = false;
         hub.timed = false;
         hub.joins_scheduled = false;
+        hub.alarm = None;
         Ok(())
     }
 
@@ -204,7 +202,7 @@ impl Hub {
         mount
     }
 
-    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), durable=false, key=None))]
+    #[pyo3(signature = (*, stream, delivery, history_size=0, history_ttl_ms=0, history_bytes=16 << 20, intercept=Vec::new(), durable=false, key=None, handlers=Vec::new()))]
     #[allow(clippy::too_many_arguments)] // a policy, each part of it by name
     fn route(
         &mut self,
@@ -216,6 +214,7 @@ impl Hub {
         intercept: Vec<String>,
         durable: bool,
         key: Option<&str>,
+        handlers: Vec<(String, String)>,
     ) -> PyResult<usize> {
         let key = key.map(Pointer::parse).transpose();
         let key = key.map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -237,7 +236,11 @@ impl Hub {
         let intercepts = (!intercept.is_empty()).then(|| {
             std::sync::Arc::new(intercept.into_iter().map(String::into_boxed_str).collect())
         });
-        Ok(self.gateway.add_route(Route {
+        let services = handlers.into_iter().map(|(name, options)| {
+            handler::service(&name, &options).map_err(PyValueError::new_err)
+        });
+        let services = services.collect::<PyResult<Vec<_>>>()?;
+        let route = self.gateway.add_route(Route {
             kind: if stream { Kind::Stream } else { Kind::Channel },
             policy: Policy {
                 delivery,
@@ -246,7 +249,11 @@ impl Hub {
                 durable,
             },
             intercepts,
-        }))
+        });
+        for service in services {
+            self.gateway.serve(route, service);
+        }
+        Ok(route)
     }
 
     /// The number of a dialect's variant, for `open`.
@@ -336,6 +343,17 @@ impl Hub {
             hub.scheduled = false;
             hub.tick();
             hub.gateway.flush();
+        }
+        Self::settle(slf)
+    }
+
+    /// The time has come that `attach`'s `call_later` was asked for.
+    fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+        {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.alarm = None;
+            hub.tick();
+            hub.gateway.wake();
         }
         Self::settle(slf)
     }
@@ -441,7 +459,45 @@ impl Hub {
         Ok(ended)
     }
 
+    // -- presence
+
+    fn track(
+        slf: &Bound<'_, Self>,
+        sub: u64,
+        key: &str,
+        meta: &[u8],
+    ) -> PyResult<Option<&'static str>> {
+        Self::present(slf, sub, key, Wish::Track(meta.into()))
+    }
+
+    fn update(
+        slf: &Bound<'_, Self>,
+        sub: u64,
+        key: &str,
+        meta: &[u8],
+    ) -> PyResult<Option<&'static str>> {
+        Self::present(slf, sub, key, Wish::Update(meta.into()))
+    }
+
+    fn untrack(slf: &Bound<'_, Self>, sub: u64, key: &str) -> PyResult<Option<&'static str>> {
+        Self::present(slf, sub, key, Wish::Untrack)
+    }
+
+    fn presence(&mut self, py: Python<'_>, topic: &str) -> Option<Py<PyBytes>> {
+        let read = self.read_presence(topic)?;
+        Some(PyBytes::new(py, &read).unbind())
+    }
+
     // -- broadcasts and connections
+
+    fn permit(&mut self, sub: u64, publish: bool) {
+        self.permit_publish(sub_key(sub), publish);
+    }
+
+    /// Whether `attach`'s `heard` is to be told what handlers publish to a topic.
+    fn watch(&mut self, topic: &str, on: bool) {
+        self.gateway.watch(topic, on);
+    }
 
     #[pyo3(signature = (topic, event, payload, binary=false, key=None, exclude=0, at=None))]
     #[allow(clippy::too_many_arguments)] // a message and where it stands
@@ -638,9 +694,9 @@ impl Hub {
             visit.call(&driver.joins)?;
             visit.call(&driver.pace)?;
             visit.call(&driver.complaints)?;
-            if let Some(wants) = &driver.wants {
-                visit.call(wants)?;
-            }
+            visit.call(&driver.wake)?;
+            visit.call(&driver.wants)?;
+            visit.call(&driver.heard)?;
         }
         for peer in self.peers.values() {
             visit.call(&peer.transport)?;

@@ -10,9 +10,11 @@ mod counters;
 mod guard;
 mod head;
 mod hub;
+mod native;
 mod questions;
 mod record;
 mod settle;
+mod values;
 
 #[pymodule(gil_used = true)]
 mod _core {

@@ -13,13 +13,22 @@ impl Hub {
     pub fn settle(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let (ended, freed, complaints, wants, writes, actions, schedule, timer, start, hasty) = {
+            let (
+                ended,
+                freed,
+                complaints,
+                notices,
+                wants,
+                writes,
+                actions,
+                schedule,
+                timers,
+                start,
+                hasty,
+            ) = {
                 let mut hub = slf.try_borrow_mut()?;
                 hub.gateway.close_slow();
-                let mut ended = Vec::new();
-                while let Some(end) = hub.gateway.next_ended() {
-                    ended.push(end);
-                }
+                let ended: Vec<_> = std::iter::from_fn(|| hub.gateway.next_ended()).collect();
                 let mut freed = Vec::new();
                 while let Some(verdict) = hub.gateway.next_deferred() {
                     freed.push(hub.call_for(py, verdict));
@@ -31,14 +40,8 @@ impl Hub {
                         complaints.push((tell, conn.data().as_ffi(), code, reason));
                     }
                 }
-                let mut wants = Vec::new();
-                while let Some(want) = hub.gateway.next_want() {
-                    let fetch = hub.driver.as_ref().and_then(|driver| driver.wants.as_ref());
-                    if let Some(fetch) = fetch {
-                        let sub = want.sub.data().as_ffi();
-                        wants.push((fetch.clone_ref(py), sub, want.topic, want.after));
-                    }
-                }
+                let notices = hub.notices(py)?;
+                let wants = hub.wants(py);
                 let mut writes = Vec::new();
                 while let Some((conn, bytes)) = hub.gateway.hub.next_write() {
                     if let Some(peer) = hub.peers.get(conn) {
@@ -56,21 +59,19 @@ impl Hub {
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
                 hub.scheduled |= schedule.is_some();
-                let timer = hub.timer(py);
+                let timers = [hub.timer(py), hub.alarm(py)];
                 let start = !hub.joins_scheduled && hub.gateway.has_joins();
                 let driver = hub.driver.as_ref().filter(|_| start);
                 let start = driver.map(|d| (d.call_soon.clone_ref(py), d.pace.clone_ref(py)));
                 hub.joins_scheduled |= start.is_some();
-                let mut hasty = Vec::new();
-                while let Some(conn) = hub.gateway.next_hasty() {
-                    hasty.extend(hub.peers.get(conn).map(|peer| peer.transport.clone_ref(py)));
-                }
+                let hasty = hub.hasty(py);
                 (
-                    ended, freed, complaints, wants, writes, actions, schedule, timer, start, hasty,
+                    ended, freed, complaints, notices, wants, writes, actions, schedule, timers,
+                    start, hasty,
                 )
             };
-            if let Some((call_later, seconds, cut_overdue)) = timer {
-                call_later.call1(py, (seconds, cut_overdue))?;
+            for (call_later, seconds, callback) in timers.into_iter().flatten() {
+                call_later.call1(py, (seconds, callback))?;
             }
             if let Some((call_soon, pace)) = start {
                 call_soon.call1(py, (pace,))?;
@@ -78,15 +79,13 @@ impl Hub {
             if let Some((call_soon, flush)) = schedule {
                 call_soon.call1(py, (flush,))?;
             }
-            for transport in hasty {
-                let protocol = transport.call_method0(py, intern!(py, "get_protocol"));
-                let held = protocol.and_then(|p| p.call_method0(py, intern!(py, "hold")));
-                Self::report(slf, held);
-            }
+            Self::hold(slf, hasty);
             let told = ended.is_empty() && freed.is_empty() && complaints.is_empty();
+            let told = told && notices.is_empty();
             if told && wants.is_empty() && writes.is_empty() && actions.is_empty() {
                 return Ok(());
             }
+            Self::notify(slf, notices)?;
             for (fetch, sub, topic, after) in wants {
                 Self::report(slf, fetch.call1(py, (sub, &*topic, after)));
             }
@@ -112,6 +111,44 @@ impl Hub {
         }
     }
 
+    /// What is needed of the store, and whom to ask.
+    fn wants(&mut self, py: Python<'_>) -> Vec<(Py<PyAny>, u64, std::sync::Arc<str>, u64)> {
+        let mut wants = Vec::new();
+        while let Some(want) = self.gateway.next_want() {
+            let fetch = self
+                .driver
+                .as_ref()
+                .and_then(|driver| driver.wants.as_ref());
+            if let Some(fetch) = fetch {
+                let sub = want.sub.data().as_ffi();
+                wants.push((fetch.clone_ref(py), sub, want.topic, want.after));
+            }
+        }
+        wants
+    }
+
+    fn hasty(&mut self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let mut hasty = Vec::new();
+        while let Some(conn) = self.gateway.next_hasty() {
+            hasty.extend(
+                self.peers
+                    .get(conn)
+                    .map(|peer| peer.transport.clone_ref(py)),
+            );
+        }
+        hasty
+    }
+
+    /// Reads no further for a while of connections that join faster than their joins are decided.
+    fn hold(slf: &Bound<'_, Self>, hasty: Vec<Py<PyAny>>) {
+        let py = slf.py();
+        for transport in hasty {
+            let protocol = transport.call_method0(py, intern!(py, "get_protocol"));
+            let held = protocol.and_then(|p| p.call_method0(py, intern!(py, "hold")));
+            Self::report(slf, held);
+        }
+    }
+
     /// The timer for the next close that has had its time, unless one is under way already: those
     /// that come later end later.
     #[allow(clippy::cast_precision_loss)] // milliseconds of a few seconds
@@ -130,7 +167,7 @@ impl Hub {
     }
 
     /// One connection's failing callback must not keep the others from theirs.
-    fn report(slf: &Bound<'_, Self>, outcome: PyResult<Py<PyAny>>) {
+    pub fn report(slf: &Bound<'_, Self>, outcome: PyResult<Py<PyAny>>) {
         if let Err(error) = outcome {
             error.write_unraisable(slf.py(), Some(slf));
         }

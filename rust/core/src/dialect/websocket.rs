@@ -128,11 +128,12 @@ fn frame<'f, H>(
             let Some(dialect) = gateway.dialect(conn) else {
                 return Verdict::Done;
             };
-            return match message.payload {
+            let verdict = match message.payload {
                 Cow::Borrowed(message) => dialect.message(gateway, conn, text, message),
                 // A reassembled message lives no longer than this call, so what it says is copied.
                 Cow::Owned(message) => dialect.message(gateway, conn, text, &message).own(),
             };
+            return gateway.offer(verdict);
         }
     }
     Verdict::Done

@@ -115,6 +115,20 @@ pub trait Dialect<H>: Send + Sync {
         body: Body<'_>,
     ) -> Result<(), Unsent>;
 
+    /// Answers a message that has been published; `position` where the topic keeps a log.
+    ///
+    /// # Errors
+    /// [`Unsent`].
+    fn published(
+        &self,
+        gateway: &mut Gateway<H>,
+        sub: SubKey,
+        reference: &str,
+        _position: Option<Position>,
+    ) -> Result<(), Unsent> {
+        self.reply(gateway, sub, reference, "ok", Body::Json(b"{}"))
+    }
+
     /// Sends one event to one client.
     ///
     /// # Errors

@@ -59,8 +59,10 @@ impl<H> Gateway<H> {
         self.requests.forget(conn);
         for subscription in over {
             self.counts.channels -= 1;
+            self.disowned(&subscription);
             self.tell_ended(subscription.handle, why);
         }
+        self.settle_handlers();
     }
 
     /// Closes readers over budget (1013, come back later) and returns how many.
@@ -77,6 +79,7 @@ impl<H> Gateway<H> {
     /// message (1008), and sends the pings that are due.
     pub fn sweep(&mut self) {
         self.forget_pieces();
+        self.wake();
         let (mounts, links) = (&self.mounts, &mut self.links);
         let silence = |mount| {
             let mount = mounts.get(usize::from(mount));

@@ -13,7 +13,9 @@
 mod dialect;
 mod ends;
 mod event;
+mod handler;
 mod inward;
+mod owners;
 mod publish;
 mod replay;
 mod subscribe;
@@ -31,7 +33,10 @@ use crate::ws::{Assembler, FrameReader};
 
 pub use dialect::{Began, Dialect, End, Notes, Recovery};
 pub use event::{Body, Event};
+pub use handler::{Act, Asking, Decision, Handler, OwnerKey, Said, Service};
 pub use inward::{Full, Inward, InwardLimits};
+use owners::Owners;
+pub use owners::{Crash, Echo, Request};
 pub use replay::Want;
 use replay::{Replays, Resume};
 pub use subscribe::{Join, Refusal, Target};
@@ -49,7 +54,8 @@ pub const MAX_NAME: usize = 1024;
 pub enum Kind {
     /// The driver has something per subscriber, which gets every message.
     Channel,
-    /// Push-only: nothing per subscriber once joined; messages are answered here.
+    /// Nothing of the driver's per subscriber once joined. What clients send is for the route's
+    /// handlers ([`Gateway::serve`]); without one that hears, it is push-only and answered here.
     Stream,
 }
 
@@ -91,6 +97,8 @@ pub struct Subscription<H> {
     waiting: inward::Waiting,
     /// While its client has not come to the live order, see `replay`.
     resume: Option<Box<Resume>>,
+    /// Where its topic has handlers, see `owners`.
+    owned: Option<owners::Owned>,
     /// The dialect's own.
     pub notes: Notes,
 }
@@ -133,6 +141,10 @@ pub struct Counts {
     pub too_deep: u64,
     /// Subscriptions now, undecided ones included.
     pub channels: u64,
+    /// Messages to native handlers over their sender's rate.
+    pub rate_limited: u64,
+    /// Native handlers that panicked.
+    pub handler_crashes: u64,
     pub undecodable: BTreeMap<&'static str, u64>,
     pub violations: BTreeMap<&'static str, u64>,
 }
@@ -154,6 +166,7 @@ pub struct Gateway<H> {
     requests: Requests,
     deferred: VecDeque<Verdict<'static>>,
     hasty: VecDeque<ConnKey>,
+    owners: Owners,
 }
 
 /// Why an outgoing frame was not sent.
@@ -167,6 +180,7 @@ pub enum Unsent {
 
 impl<H> Gateway<H> {
     pub fn new(hub: Hub<Subscription<H>>) -> Self {
+        let owners = Owners::new(hub.birth().epoch);
         Self {
             hub,
             counts: Counts::default(),
@@ -182,6 +196,7 @@ impl<H> Gateway<H> {
             requests: Requests::default(),
             deferred: VecDeque::new(),
             hasty: VecDeque::new(),
+            owners,
         }
     }
 

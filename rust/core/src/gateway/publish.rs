@@ -2,10 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::hub::{Codec, Encode, Policy, Publish, Published, SubKey};
+use crate::hub::{Codec, Delivery, Encode, Policy, Publish, Published, SubKey, Topic};
 use crate::log::{Position, Recovery};
 
 use super::{Body, Dialect, Event, Gateway, Variant};
+
+/// Where a message gets its place in its topic's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Logged {
+    Here,
+    Store(Position),
+    Nowhere,
+}
 
 /// A broadcast in the codecs of all dialects.
 pub(super) struct Broadcast<'a, H> {
@@ -38,7 +46,33 @@ impl<H> Gateway<H> {
         key: Option<&str>,
         exclude: SubKey,
     ) -> Published {
-        self.publish_at(topic, event, body, key, exclude, None)
+        self.publish_as(topic, event, body, key, exclude, Logged::Here)
+    }
+
+    /// Sends an event to all subscribers of a topic, outside its log and in order whatever its
+    /// delivery is. Returns the channels that intercept it.
+    pub(super) fn publish_unlogged(
+        &mut self,
+        topic: &str,
+        event: &str,
+        body: Body<'_>,
+    ) -> Vec<Vec<SubKey>> {
+        let nobody = SubKey::default();
+        let lossless = |at: &&Topic| at.policy.delivery == Delivery::Every;
+        if self.hub.topic_by_name(topic).is_none_or(|at| lossless(&at)) {
+            let lanes = self.hub.addresses(topic);
+            let mut send = |at: &Arc<str>| {
+                let published = self.publish_as(at, event, body, None, nobody, Logged::Nowhere);
+                published.interceptors
+            };
+            return lanes.iter().map(&mut send).collect();
+        }
+        // Some of it replaced or left out would be another state: each is sent its own.
+        for sub in self.hub.served(topic) {
+            // One that has gone meanwhile, or speaks a dialect without such frames, has no use for it.
+            let _ = self.push(sub, event, body);
+        }
+        Vec::new()
     }
 
     /// As [`Gateway::publish`], for a message of a durable topic that the driver's store holds, in
@@ -52,6 +86,19 @@ impl<H> Gateway<H> {
         exclude: SubKey,
         at: Option<Position>,
     ) -> Published {
+        let logged = at.map_or(Logged::Here, Logged::Store);
+        self.publish_as(topic, event, body, key, exclude, logged)
+    }
+
+    fn publish_as(
+        &mut self,
+        topic: &str,
+        event: &str,
+        body: Body<'_>,
+        key: Option<&str>,
+        exclude: SubKey,
+        logged: Logged,
+    ) -> Published {
         let known = self.hub.topic_by_name(topic);
         let known = known.map(|topic| topic.name.clone());
         let policy = match known {
@@ -60,7 +107,7 @@ impl<H> Gateway<H> {
         };
         // A lane is published to by its address; its frames carry its topic's name.
         let name = known.as_deref().unwrap_or(topic);
-        self.hub.publish(&Publish {
+        let message = Publish {
             topic,
             event,
             payload: body.bytes(),
@@ -78,8 +125,16 @@ impl<H> Gateway<H> {
                 },
             },
             policy,
-            at,
-        })
+            at: match logged {
+                Logged::Store(at) => Some(at),
+                Logged::Here | Logged::Nowhere => None,
+            },
+        };
+        if logged == Logged::Nowhere {
+            self.hub.publish_unlogged(&message)
+        } else {
+            self.hub.publish(&message)
+        }
     }
 
     /// The route of a topic whose messages go through the driver's store before they are published;

@@ -124,6 +124,7 @@ impl<H> Gateway<H> {
     /// Sends what is queued and what is missed, for about one slice; true when more is left: call it
     /// again after the loop has had a turn.
     pub fn flush(&mut self) -> bool {
+        self.wake();
         self.hub.flush();
         let deadline = Instant::now() + self.hub.config.slice;
         while let Some(sub) = self.replays.ready.pop_front() {
@@ -182,7 +183,8 @@ impl<H> Gateway<H> {
             if let Some(sub) = self.hub.sub_mut(key) {
                 sub.seat.resume = None;
             }
-            return self.hub.activate(key);
+            self.hub.activate(key);
+            return self.activated(key);
         }
         let since = Position {
             offset: next - 1,

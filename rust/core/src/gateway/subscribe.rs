@@ -82,11 +82,13 @@ impl<H> Gateway<H> {
             undecided: Some(Box::new(Undecided::new(target.params, &join.payload))),
             waiting,
             resume: join.since.map(|since| Box::new(Resume::Asked(since))),
+            owned: None,
             notes: join.notes,
         };
         let sub = self
             .hub
             .reserve(conn, topic, policy, intercepts, subscription);
+        self.own(target.route, topic, sub);
         self.requests.push(conn, sub);
         Ok(sub)
     }
@@ -98,6 +100,8 @@ impl<H> Gateway<H> {
         self.counts.channels -= 1;
         self.inward
             .forget(conn, std::mem::take(&mut subscription.waiting));
+        self.disowned(&subscription);
+        self.settle_handlers();
         Some(subscription)
     }
 
@@ -145,6 +149,9 @@ impl<H> Gateway<H> {
         let handle = stream.then(|| held.handle.take()).flatten();
         let undecided = held.undecided.take();
         self.inward.forget(conn, std::mem::take(&mut held.waiting));
+        if next.is_none() {
+            self.activated(sub);
+        }
         self.unblock(conn, undecided);
         Ok(handle)
     }
@@ -225,7 +232,7 @@ impl<H> Gateway<H> {
         self.end_with(sub, how).ok()?
     }
 
-    fn end_with(&mut self, sub: SubKey, how: End<'_>) -> Result<Option<H>, Unsent> {
+    pub(super) fn end_with(&mut self, sub: SubKey, how: End<'_>) -> Result<Option<H>, Unsent> {
         let (conn, dialect) = self.dialect_of(sub)?;
         let topic = self.hub.topic_name(sub).ok_or(Unsent::Ended)?;
         let mut subscription = self.release(sub).ok_or(Unsent::Ended)?;

@@ -129,7 +129,7 @@ impl<H> Gateway<H> {
             let Some(request) = undecided.and_then(|join| join.request.take()) else {
                 continue;
             };
-            return Some(Verdict::Join {
+            let join = Verdict::Join {
                 sub,
                 route,
                 topic: Cow::Owned(topic.as_ref().to_owned()),
@@ -138,13 +138,23 @@ impl<H> Gateway<H> {
                     binary: request.binary,
                     bytes: Cow::Owned(request.payload.into_vec()),
                 },
-            });
+            };
+            if let join @ Verdict::Join { .. } = self.offer(join) {
+                return Some(join);
+            }
         }
     }
 
     /// What a decision has set free: messages and leaves that waited for it, in their order.
     pub fn next_deferred(&mut self) -> Option<Verdict<'static>> {
-        self.deferred.pop_front()
+        while let Some(verdict) = self.deferred.pop_front() {
+            // Not sooner: the handler that decided may be in the middle of it.
+            match self.offer(verdict) {
+                Verdict::Done => {}
+                theirs => return Some(theirs),
+            }
+        }
+        None
     }
 
     /// A connection that joins faster than its joins are decided, to be read no further for a while.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use crate::hub::SubKey;
 
+use super::Body;
+
 /// What a message carries: JSON text or raw bytes, borrowed from its frame when it came in one.
 #[derive(Debug)]
 pub struct Content<'f> {
@@ -12,6 +14,14 @@ pub struct Content<'f> {
 }
 
 impl Content<'_> {
+    pub fn body(&self) -> Body<'_> {
+        if self.binary {
+            Body::Binary(&self.bytes)
+        } else {
+            Body::Json(&self.bytes)
+        }
+    }
+
     fn own<'f>(self) -> Content<'f> {
         Content {
             binary: self.binary,

@@ -138,6 +138,33 @@ impl<S> Hub<S> {
         lanes.chain(own).map(Topic::subscribers).sum()
     }
 
+    /// Every place on a topic, served or not, in whatever lane of it. Looks at all places there are:
+    /// for what is rare.
+    pub fn subs_of(&self, topic: &str) -> Vec<SubKey> {
+        let on = |sub: &Sub<S>| {
+            let topics = self.topics.get(sub.topic);
+            topics.is_some_and(|found| &*found.name == topic)
+        };
+        let subs = self.subs.iter().filter(|(_, sub)| on(sub));
+        subs.map(|(key, _)| key).collect()
+    }
+
+    /// The places on a topic that are served, in whatever lane of it.
+    pub fn served(&self, topic: &str) -> Vec<SubKey> {
+        let addresses = self.addresses(topic);
+        let topics = addresses.iter().filter_map(|at| self.topic_by_name(at));
+        let members = topics.flat_map(|topic| &topic.members).map(|m| m.sub);
+        members.filter(|sub| *sub != SubKey::default()).collect()
+    }
+
+    /// What a topic is published to by: its name, and the addresses of its lanes.
+    pub fn addresses(&self, topic: &str) -> Vec<Arc<str>> {
+        let lanes = self.lanes.get(topic).into_iter().flatten();
+        let lanes = lanes.filter_map(|lane| Some(self.topics.get(*lane)?.address.clone()));
+        let own = self.topic_by_name(topic).map(|own| own.address.clone());
+        own.into_iter().chain(lanes).collect()
+    }
+
     /// What the protocol above keeps with every place.
     pub fn seats(&self) -> impl Iterator<Item = &S> {
         self.subs.values().map(|sub| &sub.seat)

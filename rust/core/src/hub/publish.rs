@@ -65,6 +65,15 @@ impl<S> Hub<S> {
     /// Costs one encoding per codec in use and nothing per subscriber, unless more than
     /// `Config::log_bytes` are queued already: then queued runs are served on the spot.
     pub fn publish<E: Encode>(&mut self, message: &Publish<'_, E>) -> Published {
+        self.publish_as(message, true)
+    }
+
+    /// The same without a place in the topic's log.
+    pub fn publish_unlogged<E: Encode>(&mut self, message: &Publish<'_, E>) -> Published {
+        self.publish_as(message, false)
+    }
+
+    fn publish_as<E: Encode>(&mut self, message: &Publish<'_, E>, logged: bool) -> Published {
         self.stats.published += 1;
         let Some(key) = self.topic_for(message) else {
             return Published::default();
@@ -72,6 +81,7 @@ impl<S> Hub<S> {
         let topic = &mut self.topics[key];
         let heard = topic.subscribers() > 0;
         let position = match message.at {
+            _ if !logged => None,
             None => self.keep(key, message),
             // Known already: told by the store before its commit was told to us.
             Some(at) if !self.keep_at(key, message, at) => return Published::default(),

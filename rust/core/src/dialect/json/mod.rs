@@ -15,6 +15,7 @@ mod write;
 use crate::dialect::websocket;
 use crate::gateway::{Began, Body, Dialect, End, Event, Gateway, Notes, Unsent, Verdict};
 use crate::hub::{ConnKey, SubKey};
+use crate::log::Position;
 
 pub use decode::{decode, Message, Trouble};
 
@@ -99,6 +100,20 @@ impl<H> Dialect<H> for Json {
         }
         gateway.hub.ordered(conn, |out| {
             write::reply(out, reference, &topic, status, body);
+        });
+        Ok(())
+    }
+
+    fn published(
+        &self,
+        gateway: &mut Gateway<H>,
+        sub: SubKey,
+        reference: &str,
+        position: Option<Position>,
+    ) -> Result<(), Unsent> {
+        let (conn, topic) = gateway.addressee(sub)?;
+        gateway.hub.ordered(conn, |out| {
+            write::published(out, reference, &topic, position);
         });
         Ok(())
     }

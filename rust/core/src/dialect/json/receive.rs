@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::gateway::{message_size, Content, Gateway, Join, Kind, Refusal, Stage, Verdict, Wish};
+use crate::gateway::{message_size, Content, Gateway, Join, Refusal, Stage, Verdict, Wish};
 use crate::hub::{ConnKey, SubKey};
 use crate::log::Position;
 
@@ -168,7 +168,7 @@ fn publish<'f, H>(
     if stage == Stage::Joining {
         return hold(gateway, conn, key, raw, Wish::Other, &id, topic);
     }
-    if held.is_some_and(|held| gateway.kind(held) == Kind::Stream) {
+    if held.is_some_and(|held| gateway.is_push_only(held)) {
         gateway.counts.to_stream += 1;
         return about(gateway, conn, &id, PUSH_ONLY, topic);
     }

@@ -5,6 +5,7 @@ use base64::Engine as _;
 
 use crate::gateway::{Began, Body, Event};
 use crate::json::{quote, write_string};
+use crate::log::Position;
 use crate::ws::{self, Opcode};
 
 use super::decode::Trouble;
@@ -79,6 +80,17 @@ pub(super) fn reply(out: &mut Vec<u8>, id: &str, topic: &str, status: &str, body
         out.extend_from_slice(br#","status":"#);
         write_string(out, status);
         payload(out, "response", body);
+        out.push(b'}');
+    });
+}
+
+/// A message that has been published, and where, if the topic keeps a log.
+pub(super) fn published(out: &mut Vec<u8>, id: &str, topic: &str, position: Option<Position>) {
+    frame(out, id.len() + topic.len() + 96, |out| {
+        answer(out, "published", id, topic);
+        if let Some(Position { epoch, offset }) = position {
+            out.extend_from_slice(format!(",\"epoch\":{epoch},\"offset\":{offset}").as_bytes());
+        }
         out.push(b'}');
     });
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::gateway::{message_size, Content, Gateway, Kind, Stage, Verdict, Wish, MAX_NAME};
+use crate::gateway::{message_size, Content, Gateway, Stage, Verdict, Wish, MAX_NAME};
 use crate::hub::{ConnKey, SubKey};
 
 use super::codec::{self, DecodeError};
@@ -173,14 +173,14 @@ fn event<'f, H>(
     let Some(held) = gateway.hub.sub(key).map(|sub| &sub.seat) else {
         return Verdict::Done;
     };
-    let (leaving, kind) = (held.stage == Stage::Leaving, gateway.kind(held));
+    let (leaving, push_only) = (held.stage == Stage::Leaving, gateway.is_push_only(held));
     match aim {
         Aim::Stale => {
             gateway.counts.stale += 1;
             return Verdict::Done;
         }
         Aim::Now if leaving => return Verdict::Done,
-        Aim::Now if kind == Kind::Stream => {
+        Aim::Now if push_only => {
             gateway.counts.to_stream += 1;
             decline(gateway, conn, key, &message, "push-only topic");
             return Verdict::Done;
