@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from gateway import until
 from moda._core import Hub, PanicException
+from moda.wire.conversation import Conversation
 from raw import frame
 
 HEARTBEAT = '[null,"1","phoenix","heartbeat",{}]'
@@ -26,13 +26,15 @@ async def test_a_panic_on_a_frame_closes_its_connection_with_1011_and_no_other(
     told: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", told.append)
     core: Hub = running.gateway.hub.core
+    await unlucky.send(frame('["1","1","room:a","phx_join",{}]'))
+    assert b"phx_reply" in (await unlucky.receive())[1]
 
-    def joins(*_: Any) -> None:
+    def deliver(*_: Any) -> None:
         # The binding turns this exception back into the panic it stands for, there and then.
         raise PanicException("forced")
 
-    core.attach(asyncio.get_running_loop().call_soon, joins, lambda *_: None)
-    await unlucky.send(frame('["1","1","room:a","phx_join",{}]'))
+    monkeypatch.setattr(Conversation, "deliver", deliver)
+    await unlucky.send(frame('["1","2","room:a","say",{}]'))
     assert (await unlucky.closed())[0] == 1011
     await neighbour.send(frame(HEARTBEAT))
     assert b"phx_reply" in (await neighbour.receive())[1]
@@ -52,7 +54,8 @@ def test_a_panic_in_a_call_from_python_is_an_exception_of_that_call() -> None:
 
     core.attach(scheduled.append, joins, lambda *_: None)
     conn = core.open(mount, core.codec("phoenix/2"), None, object(), object())
+    core.frame(conn, 1, True, b'["1","1","a","phx_join",{}]')
     with pytest.raises(PanicException, match="forced"):
-        core.frame(conn, 1, True, b'["1","1","a","phx_join",{}]')
+        core.start_joins()
     core.frame(conn, 1, True, HEARTBEAT.encode())
-    assert len(scheduled) == 1, "the next flush is asked for as ever"
+    assert scheduled.count(core.flush) == 1, "the next flush is asked for as ever"
