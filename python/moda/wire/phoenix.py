@@ -23,7 +23,8 @@ from moda._session import Session
 from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Stream
 from moda.errors import ConfigurationError, Refuse, Reject, StoreError
 from moda.hub import Hub, encode_join
-from moda.upgrade import Accepted, Refused, Upgrade
+from moda.upgrade import Accepted, Refused, Streamed, Upgrade
+from moda.upgrade import Mount as DoorMount
 from moda.wire.conversation import Conversation, Rate
 from moda.wire.crashes import crashes, deliberate
 from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal, unavailable
@@ -39,7 +40,7 @@ MAX_GOODBYES: Final = 256
 """``leave`` callbacks and cancelled tasks that may be under way for one connection before its joins are answered with
 ``busy``. Leaving and joining in a loop would otherwise be a way to fill the memory."""
 
-SocketDialect = Literal["phoenix", "json"]
+SocketDialect = Literal["phoenix", "json", "sse"]
 
 ConnectHook = Callable[[Connect], Any | Awaitable[Any]]
 """Decides on a connection: returns a :class:`Socket`, any principal, or None; raises :class:`Refuse`."""
@@ -64,8 +65,9 @@ class MountOptions:
     """One socket mount.
 
     ``path`` is the mount's own; Phoenix clients connect to ``path + /websocket``, those of ``json``
-    to ``path`` itself. A client silent for ``ping_seconds`` is sent a WebSocket ping (0: never), one
-    silent for ``idle_seconds`` is closed (0: never). Phoenix clients send heartbeats and need no ping.
+    and ``sse`` to ``path`` itself. A client silent for ``ping_seconds`` is sent a WebSocket ping (0:
+    never), one silent for ``idle_seconds`` is closed (0: never). Phoenix clients send heartbeats and
+    need no ping; those of ``sse`` only listen and are sent comments.
     """
 
     path: str = "/socket"
@@ -226,31 +228,41 @@ class Mount:
     def __init__(self, hub: Hub, options: MountOptions, number: int) -> None:
         self.options = options
         self._hub = hub
-        names = {1: "phoenix/1", 2: "phoenix/2"} if options.dialect == "phoenix" else {2: "json"}
-        self._codecs = {vsn: hub.core.codec(name) for vsn, name in names.items()}
+        self._codecs = {vsn: hub.core.codec(name) for vsn, name in self._names().items()}
         self.number = number
+
+    def _names(self) -> dict[int, str]:
+        """The engine's names of what is spoken here, by version."""
+        if self.options.dialect == "phoenix":
+            return {1: "phoenix/1", 2: "phoenix/2"}
+        return {2: self.options.dialect}
+
+    def doors(self) -> list[DoorMount]:
+        """What the door is to know: one for every path."""
+        return [self]
 
     @property
     def path(self) -> str:
         suffix = "/websocket" if self.options.dialect == "phoenix" else ""
         return self.options.path.rstrip("/") + suffix
 
-    def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
+    def accept_now(self, upgrade: Upgrade) -> Accepted | Streamed | Refused | None:
         negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
         if self.options.connect is None:
-            return self._accepted(negotiated, Socket(params=_params(negotiated, upgrade)))
+            socket = Socket(params=_params(negotiated, upgrade))
+            return self._accepted(upgrade, negotiated, socket)
         return None
 
-    async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
+    async def accept(self, upgrade: Upgrade) -> Accepted | Streamed | Refused:
         negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
         hook = self.options.connect
         params = _params(negotiated, upgrade)
         if hook is None:
-            return self._accepted(negotiated, Socket(params=params))
+            return self._accepted(upgrade, negotiated, Socket(params=params))
         connect = Connect(
             params=params,
             headers={
@@ -280,11 +292,11 @@ class Mount:
             log.error("connect.failed", path=self.path, error=str(error))
             return Refused(403, reason="socket_id")
         socket.trusted = answer is not None
-        return self._accepted(negotiated, socket)
+        return self._accepted(upgrade, negotiated, socket)
 
     def _negotiate(self, upgrade: Upgrade) -> Negotiated | Refused:
         """The handshake's rules and the mount's tokens, before any code of the application."""
-        negotiated = negotiate(upgrade, self.options.handshake)
+        negotiated = self._read(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
         tokens = self.options.tokens
@@ -300,14 +312,22 @@ class Mount:
         }
         return Refused(403, reason="token", hint=hint)
 
-    def _accepted(self, negotiated: Negotiated, socket: Socket) -> Accepted:
-        tokens = self.options.tokens
-        if tokens.mode != "off" and presented_token(negotiated) is not None:
-            socket.trusted = True
+    def _read(self, upgrade: Upgrade) -> Negotiated | Refused:
+        return negotiate(upgrade, self.options.handshake)
+
+    def _accepted(
+        self, _upgrade: Upgrade, negotiated: Negotiated, socket: Socket
+    ) -> Accepted | Streamed:
+        self._trust(negotiated, socket)
         protocol = negotiated.protocol
         headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
         hub, number, codec = self._hub.core, self.number, self._codecs[negotiated.vsn]
         return Accepted(lambda: Session(hub, number, codec, socket), headers)
+
+    def _trust(self, negotiated: Negotiated, socket: Socket) -> None:
+        tokens = self.options.tokens
+        if tokens.mode != "off" and presented_token(negotiated) is not None:
+            socket.trusted = True
 
 
 def _params(negotiated: Negotiated, upgrade: Upgrade) -> Mapping[str, Any]:
