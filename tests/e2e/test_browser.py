@@ -28,3 +28,9 @@ def test_the_stock_client_lives_through_every_end_of_a_channel(
     obedient: Running, node: Path
 ) -> None:
     passes("phoenix_ends.test.mjs", obedient, node)
+
+
+def test_event_sources_miss_nothing_and_know_when_not_to_come_back(
+    streams: Running, node: Path
+) -> None:
+    passes("event_source.test.mjs", streams, node)

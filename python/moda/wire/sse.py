@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 
 from moda._core import Hub as Core
-from moda.channel import Socket
+from moda.channel import NO_PARAMS, Socket
 from moda.hub import Hub
 from moda.upgrade import Accepted, Refused, Streamed, Upgrade, bad_request
 from moda.upgrade import Mount as DoorMount
@@ -109,6 +109,9 @@ class EventStream:
 class StreamMount(Mount):
     """One path of streams; ``path/{topic}`` is the stream of that topic."""
 
+    streams = True
+    """For the start's message: its address is no socket's."""
+
     def __init__(self, hub: Hub, options: MountOptions, number: int) -> None:
         super().__init__(hub, options, number)
         self._several = hub.core.codec("sse/many")
@@ -166,6 +169,8 @@ class StreamMount(Mount):
         params = {
             name: value for name, value in negotiated.params.items() if name not in OWN_PARAMETERS
         }
+        if not params:
+            socket.params = NO_PARAMS  # what names the stream is not worth a dictionary each
         lines = "".join(
             f"{name}: {value}\r\n" for name, value in allowed_to_read(upgrade, self.options)
         )
