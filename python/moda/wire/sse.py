@@ -169,8 +169,10 @@ class StreamMount(Mount):
         params = {
             name: value for name, value in negotiated.params.items() if name not in OWN_PARAMETERS
         }
-        if not params:
-            socket.params = NO_PARAMS  # what names the stream is not worth a dictionary each
+        if not params and "token" not in negotiated.params:
+            # What names the stream is not worth a dictionary each. A token stays: what a channel's
+            # crash writes is cleared of the values in there.
+            socket.params = NO_PARAMS
         lines = "".join(
             f"{name}: {value}\r\n" for name, value in allowed_to_read(upgrade, self.options)
         )

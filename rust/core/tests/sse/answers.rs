@@ -109,7 +109,9 @@ fn more_topics_than_the_mount_allows_are_refused_one_by_one() {
 fn a_stream_whose_topics_close_in_good_order_tells_its_reader_not_to_come_back() {
     let mut world = plain();
     let (conn, joins) = world.asks(&["log:a", "plain:b"], None);
-    joins.iter().for_each(|sub| world.accepts(*sub));
+    for sub in &joins {
+        world.accepts(*sub);
+    }
     world.gateway.end(joins[0], false);
     assert_eq!(world.blocks(conn).last().unwrap().event, "unsubscribed");
     assert_ne!(world.blocks(conn).last().unwrap().last_id, "closed");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use moda_core::hub::{Config, ConnKey};
 use proptest::prelude::*;
 
-use crate::reader::{parse, world, World};
+use crate::reader::{parse, world, Block, World};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -53,8 +53,7 @@ impl Reader {
 
     fn takes_in(&mut self, bytes: &[u8]) {
         let (_, blocks) = parse(bytes, &self.last_id);
-        self.heard
-            .extend(blocks.iter().filter_map(|block| block.place()));
+        self.heard.extend(blocks.iter().filter_map(Block::place));
         for told in blocks.iter().filter(|block| block.event == "subscribed") {
             let json = told.json();
             assert_ne!(json["recovered"], false, "{json}");

@@ -46,8 +46,8 @@ pub fn parse(bytes: &[u8], last_id: &str) -> (String, Vec<Block>) {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
-                "id" => id = value.to_owned(),
-                "event" => event = value.to_owned(),
+                "id" => value.clone_into(&mut id),
+                "event" => value.clone_into(&mut event),
                 "data" => data.push(value),
                 "" => {}
                 other => panic!("no field of an event stream: {other:?}"),
@@ -126,7 +126,7 @@ impl World {
         let opened = self.gateway.message(conn, true, request.as_bytes());
         assert!(matches!(opened, Verdict::Done));
         let mut joins = Vec::new();
-        for at in 0..topics.len() {
+        for (at, expected) in topics.iter().enumerate() {
             let cue = at.to_string();
             match self.gateway.message(conn, true, cue.as_bytes()) {
                 Verdict::Done => {}
@@ -138,7 +138,7 @@ impl World {
                 } => {
                     assert_eq!(
                         (&*topic, &*payload.bytes),
-                        (topics[at], &br#"{"name":"ann"}"#[..])
+                        (*expected, &br#"{"name":"ann"}"#[..])
                     );
                     joins.push(sub);
                 }

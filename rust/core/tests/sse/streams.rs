@@ -4,7 +4,7 @@ use moda_core::dialect::sse::id;
 use moda_core::hub::Config;
 use moda_core::log::Position;
 
-use crate::reader::{world, World};
+use crate::reader::{world, Block, World};
 
 fn plain() -> World {
     world(Config::default())
@@ -92,7 +92,7 @@ fn a_reader_that_comes_back_to_several_topics_gets_what_it_missed_of_each() {
     let told: Vec<_> = blocks
         .iter()
         .filter(|b| b.event == "subscribed")
-        .map(|b| b.json())
+        .map(Block::json)
         .collect();
     let recovered: Vec<_> = told.iter().map(|json| &json["recovered"]).collect();
     assert_eq!(recovered, [true, false, true]);

@@ -138,10 +138,6 @@ fn write_number(out: &mut Vec<u8>, number: u64) {
 mod tests {
     use super::*;
 
-    fn at(epoch: u64, offset: u64) -> Option<Position> {
-        Some(Position { epoch, offset })
-    }
-
     fn written(check: u32, positions: &[Option<Position>]) -> String {
         let mut out = Vec::new();
         write(&mut out, check, positions);
@@ -150,6 +146,7 @@ mod tests {
 
     #[test]
     fn an_id_comes_back_as_the_positions_it_was_written_from() {
+        let at = |epoch, offset| Some(Position { epoch, offset });
         let largest = at(u64::MAX, u64::MAX);
         for (positions, text) in [
             (&[at(7, 0)][..], "7.0"),
