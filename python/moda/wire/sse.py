@@ -47,8 +47,8 @@ OWN_PARAMETERS: Final = frozenset({"topic", "token", "lastEventId", "last_event_
 
 Headers = tuple[tuple[str, str], ...]
 
-Opening = tuple[int, int, Socket, bytes, int]
-"""Mount, codec, socket, the engine's request, and the number of topics."""
+Opening = tuple[int, int, Socket, bytes]
+"""Mount, codec, socket, and the request as the engine takes it."""
 
 
 class EventStream:
@@ -66,11 +66,11 @@ class EventStream:
         self._heard = 0
 
     def begin(self, transport: asyncio.Transport, ended: Callable[[], None]) -> None:
-        """Opens the connection in the engine and asks for its topics, one by one."""
+        """Opens the connection in the engine and says what it asks for."""
         assert self._opening is not None
         self._transport: asyncio.Transport | None = transport
         self._ended: Callable[[], None] | None = ended
-        mount, codec, socket, request, topics = self._opening
+        mount, codec, socket, request = self._opening
         self._opening = None
         client = transport.get_extra_info("socket")
         # The client says nothing, so that it is gone shows in what it does not acknowledge.
@@ -79,8 +79,6 @@ class EventStream:
         descriptor = None if secure else client.fileno()
         self._conn = self._hub.open(mount, codec, descriptor, transport, socket, socket.id)
         self._hub.message(self._conn, True, request)
-        for topic in range(topics):
-            self._hub.message(self._conn, True, b"%d" % topic)
 
     def data_received(self, data: bytes) -> None:
         self._heard += len(data)
@@ -181,7 +179,7 @@ class StreamMount(Mount):
         if last:
             request["since"] = last
         codec = self._codecs[2] if len(topics) == 1 else self._several
-        opening = (self.number, codec, socket, orjson.dumps(request), len(topics))
+        opening = (self.number, codec, socket, orjson.dumps(request))
         hub = self._hub.core
         return Streamed(lambda: EventStream(hub, opening))
 

@@ -189,7 +189,6 @@ fn a_request_that_is_none_closes_its_connection_alone() {
             .gateway
             .open(codec, 0, moda_core::hub::Sink::Transport, None);
         world.gateway.message(conn, true, request.as_bytes());
-        world.gateway.message(conn, true, b"0");
         world.turn();
         assert_eq!(world.closed, [conn], "{request}");
         world.says("plain:a", "[1]");
@@ -198,11 +197,27 @@ fn a_request_that_is_none_closes_its_connection_alone() {
 }
 
 #[test]
-fn a_cue_that_names_no_topic_does_nothing() {
+fn a_connection_has_one_message_and_no_more() {
     let mut world = plain();
     let conn = world.opens(&["plain:a"], None);
-    for cue in ["1", "-1", "x", ""] {
-        world.gateway.message(conn, true, cue.as_bytes());
+    for message in [r#"{"topics":["plain:b"]}"#, "0", ""] {
+        world.gateway.message(conn, true, message.as_bytes());
     }
     assert_eq!(world.blocks(conn).len(), 1);
+    assert!(world.gateway.next_join().is_none());
+}
+
+#[test]
+fn a_join_that_too_much_waits_before_is_refused_for_now() {
+    let mut world = plain();
+    world.gateway.inward.limits.connection = 20;
+    let (conn, joins) = world.asks(&["plain:a", "plain:b"], None);
+    assert_eq!(joins.len(), 1);
+    world.accepts(joins[0]);
+    let codes: Vec<_> = world
+        .blocks(conn)
+        .iter()
+        .map(|b| b.json()["code"].clone())
+        .collect();
+    assert_eq!(codes, ["busy".into(), serde_json::Value::Null]);
 }

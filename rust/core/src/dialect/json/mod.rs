@@ -19,7 +19,7 @@ use crate::gateway::{Began, Body, Dialect, End, Event, Gateway, Notes, Unsent, V
 use crate::hub::{ConnKey, SubKey};
 
 pub use decode::{decode, Message, Trouble};
-pub(in crate::dialect) use receive::{NO_SUCH_TOPIC, TOO_MANY};
+pub(in crate::dialect) use receive::{BUSY, NO_SUCH_TOPIC, TOO_MANY};
 
 /// The dialect; see the module's text.
 #[derive(Debug, Clone, Copy)]

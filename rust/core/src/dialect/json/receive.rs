@@ -34,7 +34,7 @@ const NOT_SUBSCRIBED: Trouble = Trouble {
     message: "this connection is not subscribed to the topic",
     accepted: r#"[{"type":"subscribe"}]"#,
 };
-const BUSY: Trouble = Trouble {
+pub(in crate::dialect) const BUSY: Trouble = Trouble {
     code: "busy",
     message: "too much of this connection, or of all, waits to be handled; try again later",
     accepted: "[]",

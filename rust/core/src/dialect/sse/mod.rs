@@ -9,8 +9,7 @@
 //! The answer begins when the first subscription does. Until then errors wait: a stream of which
 //! nothing came is answered as any HTTP request, with a status and a JSON body.
 //!
-//! The driver speaks to it in messages that no client sends: first a request (`stream::Asked`), then
-//! the number of each topic, which is its cue to subscribe.
+//! The driver says what a client asked for in the one message of a connection (`stream::Asked`).
 //!
 //! Two variants, because the id of one topic is the same for all its readers, and that of several is
 //! each reader's own: [`crate::hub::Hub::stamp`] writes it.
@@ -22,9 +21,9 @@ pub mod id;
 
 use std::borrow::Cow;
 
-use crate::dialect::json::{object, NO_SUCH_TOPIC, TOO_MANY};
+use crate::dialect::json::{object, BUSY, NO_SUCH_TOPIC, TOO_MANY};
 use crate::gateway::{
-    Began, Body, Content, Dialect, End, Event, Gateway, Notes, Recovery, Refusal, Target, Unsent,
+    Began, Body, Content, Dialect, End, Event, Gateway, Join, Notes, Recovery, Refusal, Unsent,
     Verdict,
 };
 use crate::hub::{ConnKey, SubKey};
@@ -63,12 +62,10 @@ impl<H> Dialect<H> for Sse {
         message: &'f [u8],
     ) -> Verdict<'f> {
         if gateway.link(conn).is_some_and(|link| link.notes.is_none()) {
-            open(gateway, conn, message);
-            return Verdict::Done;
+            let topics = open(gateway, conn, message);
+            (0..topics).for_each(|at| subscribe(gateway, conn, at));
         }
-        let text = std::str::from_utf8(message).unwrap_or_default();
-        text.parse()
-            .map_or(Verdict::Done, |at| subscribe(gateway, conn, at))
+        Verdict::Done
     }
 
     fn accept(
@@ -240,11 +237,14 @@ impl<H> Dialect<H> for Sse {
 /// What a stream whose topics have all ended is closed with; it needs no word of its own.
 const DONE: u16 = 1000;
 
-/// Takes the mount's request. One that is none closes the connection: it is a fault of ours.
-fn open<H>(gateway: &mut Gateway<H>, conn: ConnKey, request: &[u8]) {
+/// Takes the mount's request; gives the number of topics. One that is none closes the connection: it
+/// is a fault of ours.
+fn open<H>(gateway: &mut Gateway<H>, conn: ConnKey, request: &[u8]) -> usize {
     let Some(asked) = Asked::read(request) else {
-        return gateway.close(conn, 1011, "", "closed", true);
+        gateway.close(conn, 1011, "", "closed", true);
+        return 0;
     };
+    let topics = asked.topics.len();
     if gateway.variant(conn) == Some(MANY) {
         let check = id::check(asked.topics.iter().map(String::as_str));
         let line = move |positions: &[_], out: &mut Vec<u8>| {
@@ -262,57 +262,44 @@ fn open<H>(gateway: &mut Gateway<H>, conn: ConnKey, request: &[u8]) {
     if let Some(link) = gateway.link(conn) {
         link.notes = Some(Box::new(stream));
     }
+    topics
 }
 
-fn subscribe<'f, H>(gateway: &mut Gateway<H>, conn: ConnKey, at: usize) -> Verdict<'f> {
+/// Asks for one of a stream's topics.
+fn subscribe<H>(gateway: &mut Gateway<H>, conn: ConnKey, at: usize) {
     let asked = Stream::of(gateway, conn).and_then(|stream| stream.asked.as_ref());
     let Some((asked, topic)) = asked.and_then(|asked| Some((asked, asked.topics.get(at)?.clone())))
     else {
-        return Verdict::Done;
+        return;
     };
     let (since, params) = (asked.since[at], asked.params.clone());
-    let refusal = match gateway.target(conn, &topic) {
-        Ok(target) => return join(gateway, conn, at, topic, since, params, target),
-        Err(refusal) => refusal,
-    };
-    let (outcome, why) = match refusal {
-        Refusal::Unmatched => {
-            gateway.counts.unmatched += 1;
-            (Outcome::Unmatched, NO_SUCH_TOPIC)
+    let why = match gateway.target(conn, &topic) {
+        Ok(target) => {
+            let join = Join {
+                payload: Content {
+                    binary: false,
+                    bytes: Cow::Owned(params.into_bytes()),
+                },
+                since: since.filter(|_| gateway.keeps_log(target.route)),
+                notes: Box::new(Place { at, decided: false }),
+            };
+            match gateway.subscribe(conn, &topic, target, join) {
+                Ok(sub) => return gateway.hub.stamp_with(conn, at, sub),
+                Err(_) => (Outcome::Busy, BUSY),
+            }
         }
-        Refusal::TooMany => {
-            gateway.counts.joins_refused += 1;
-            (Outcome::Refused, TOO_MANY)
-        }
+        Err(Refusal::Unmatched) => (Outcome::Unmatched, NO_SUCH_TOPIC),
+        Err(Refusal::TooMany) => (Outcome::Refused, TOO_MANY),
     };
+    let (outcome, why) = why;
+    if outcome == Outcome::Unmatched {
+        gateway.counts.unmatched += 1;
+    } else {
+        gateway.counts.joins_refused += 1;
+    }
     let mut error = Vec::new();
     object::error(&mut error, None, why, Some(topic.as_bytes()));
     missed_out(gateway, conn, outcome, error);
-    Verdict::Done
-}
-
-fn join<'f, H>(
-    gateway: &mut Gateway<H>,
-    conn: ConnKey,
-    at: usize,
-    topic: String,
-    since: Option<crate::log::Position>,
-    params: String,
-    target: Target,
-) -> Verdict<'f> {
-    let place = Place { at, decided: false };
-    let sub = gateway.subscribe(conn, &topic, target.route, since, Box::new(place));
-    gateway.hub.stamp_with(conn, at, sub);
-    Verdict::Join {
-        sub,
-        route: target.route,
-        topic: Cow::Owned(topic),
-        params: target.params,
-        payload: Content {
-            binary: false,
-            bytes: Cow::Owned(params.into_bytes()),
-        },
-    }
 }
 
 /// Begins the answer, if it has not begun, with the errors that waited for it.

@@ -14,6 +14,8 @@ pub(super) enum Outcome {
     Refused,
     Unmatched,
     Crashed,
+    /// Too much waits to be decided.
+    Busy,
 }
 
 impl Outcome {
@@ -23,6 +25,7 @@ impl Outcome {
             Self::Refused => 403,
             Self::Unmatched => 404,
             Self::Crashed => 500,
+            Self::Busy => 503,
         }
     }
 }
