@@ -20,7 +20,9 @@ from hypothesis import settings
 settings.register_profile("moda", deadline=None)
 settings.load_profile("moda")
 
-pytest.register_assert_rewrite("faults", "gateway", "json_client", "phoenix", "raw", "registrar")
+pytest.register_assert_rewrite(
+    "event_stream", "faults", "gateway", "json_client", "phoenix", "raw", "registrar"
+)
 
 from gateway import Running, start  # noqa: E402  # rewritten, so that it can say what it saw
 from moda import Gateway  # noqa: E402

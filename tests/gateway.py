@@ -81,7 +81,7 @@ async def start(
         Plan(
             ServerOptions(port=0, door=door or DoorOptions(), tls=tls),
             Face("test", gateway.health, mounted=gateway.asgi),
-            gateway.build(),
+            [door for mount in gateway.build() for door in mount.doors()],
             connections=gateway.hub.connections,
             close_some=gateway.hub.close_some,
             start=gateway.start,

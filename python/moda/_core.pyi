@@ -76,11 +76,20 @@ class Hub:
     def detach(self) -> bool:
         """Forgets the loop; nothing is flushed any more. False when not attached."""
     def mount(
-        self, *, path: str, max_channels: int, max_message: int, idle_ms: int, ping_ms: int = 0
+        self,
+        *,
+        path: str,
+        max_channels: int,
+        max_message: int,
+        idle_ms: int,
+        ping_ms: int = 0,
+        sign_ms: int = 0,
     ) -> int:
         """Adds a socket mount and returns its number. ``path`` names it in :meth:`stats`; ``idle_ms`` 0
         never closes for silence. A client silent for ``ping_ms`` is sent a ping (0: never); where
-        silence closes nobody, one that does not answer is closed after as long again."""
+        silence closes nobody, one that does not answer is closed after as long again. Every
+        ``sign_ms`` a client that only listens is sent a sign of life, where its protocol has one (0:
+        never)."""
     def route(
         self,
         *,
@@ -132,6 +141,9 @@ class Hub:
         how many more the frame begun takes, None when no more is to be read of this connection."""
     def frame(self, conn: int, op: int, fin: bool, payload: bytes) -> None:
         """One websocket frame, as tests send it."""
+    def message(self, conn: int, text: bool, message: bytes) -> None:
+        """One whole message of a client whose transport is no WebSocket. Nothing on a connection that
+        closes."""
     def flush(self) -> None:
         """Sends what is queued, one slice; asks the loop for another turn when more is left."""
     def wake(self) -> None:

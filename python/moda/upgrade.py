@@ -1,5 +1,5 @@
 """The contract between the door and what lies behind it: one request that wants to become a
-WebSocket.
+WebSocket or an answer without an end.
 
 The door (serve) reads the head, a mount (wire) decides, the door acts. Neither imports the
 other, so the values that cross are named here, on the ports line. Nothing in this file touches a
@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
-__all__ = ["Accepted", "Connection", "Mount", "Peer", "Refused", "Upgrade", "bad_request"]
+__all__ = [
+    "Accepted",
+    "Connection",
+    "Mount",
+    "Peer",
+    "Refused",
+    "StreamConnection",
+    "Streamed",
+    "Upgrade",
+    "bad_request",
+]
 
 _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 
@@ -112,6 +122,31 @@ class Accepted:
     headers: Sequence[tuple[str, str]] = ()
 
 
+class StreamConnection(Protocol):
+    """An asyncio protocol that answers its request by itself, from ``begin`` on.
+
+    As for :class:`Connection` there is no ``connection_made``, and ``ended`` is to be called, once, at
+    the end of ``connection_lost``.
+    """
+
+    def begin(self, transport: Any, ended: Callable[[], None]) -> None: ...
+    def data_received(self, data: bytes, /) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, error: Exception | None, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Streamed:
+    """The mount answers the request itself, with a body that goes on for as long as the connection.
+
+    ``connection`` is called at most once.
+    """
+
+    connection: Callable[[], StreamConnection]
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The mount (or the door) turns the request away with an HTTP answer; the connection then
@@ -136,23 +171,23 @@ def bad_request(text: str, reason: str, *headers: tuple[str, str]) -> Refused:
 
 
 class Mount(Protocol):
-    """One WebSocket endpoint.
+    """One endpoint of WebSockets or of streams.
 
     ``path`` is matched whole against the percent-decoded path of the request; a ``{name}`` segment
-    matches one non-empty segment.
+    matches one non-empty segment, a last one ``{name...}`` all that is left, slashes included.
     """
 
     @property
     def path(self) -> str: ...
 
-    def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
+    def accept_now(self, upgrade: Upgrade) -> Accepted | Streamed | Refused | None:
         """Decides without waiting, or returns None: then, and only then, :meth:`accept` is awaited.
 
         Most requests are decided here, which saves them a task.
         """
         ...
 
-    async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
+    async def accept(self, upgrade: Upgrade) -> Accepted | Streamed | Refused:
         """Decides, with all the time the handshake timeout leaves.
 
         Cancelled when the client goes away or the timeout passes. An exception answers 500 and is

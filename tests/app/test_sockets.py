@@ -8,13 +8,19 @@ import pytest
 
 from moda import (
     ConfigurationError,
+    Gateway,
     Refuse,
 )
 from moda.hub import Hub
 from moda.wire.handshake import HandshakeOptions
 from moda.wire.origin import OriginRule
-from moda.wire.phoenix import MountOptions
+from moda.wire.phoenix import Mount, MountOptions
 from moda.wire.token import TokenRule
+
+
+def built(gateway: Gateway) -> dict[str, Mount]:
+    """The mounts of a gateway by the paths they were declared with."""
+    return {mount.options.path: mount for mount in gateway.build()}
 
 
 class TestSocket:
@@ -46,8 +52,14 @@ class TestSocket:
     def test_a_trailing_slash_changes_nothing(self, gateway):
         gateway.socket("/admin/")
         gateway.socket("/admin", max_channels=3)
-        paths = {mount.path: mount.options.max_channels for mount in gateway.build()}
-        assert paths == {"/socket/websocket": 100, "/ws": 100, "/admin/websocket": 3}
+        mounts = built(gateway)
+        assert mounts["/admin"].path == "/admin/websocket"
+        assert {path: mount.options.max_channels for path, mount in mounts.items()} == {
+            "/socket": 100,
+            "/ws": 100,
+            "/sse": 100,
+            "/admin": 3,
+        }
 
     @pytest.mark.parametrize(
         ("option", "value"),
@@ -72,13 +84,28 @@ class TestSocket:
 
     def test_a_mount_may_ping_on_its_own_terms(self, gateway):
         gateway.socket("/listening", ping_seconds=20)
-        pings = {mount.path: mount.options.ping_seconds for mount in gateway.build()}
-        assert pings == {"/socket/websocket": 0, "/ws": 0, "/listening/websocket": 20}
+        mounts = built(gateway)
+        assert mounts["/socket"].options.ping_seconds == 0
+        assert mounts["/listening"].options.ping_seconds == 20
 
     def test_a_ping_after_a_client_counts_as_idle_is_refused_with_both_times(self, gateway):
         gateway.socket("/socket", idle_seconds=10, ping_seconds=10)
         with pytest.raises(ConfigurationError, match=r"after 10 s and an end after 10 s"):
             gateway.build()
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("idle_seconds", 5),
+            ("ping_seconds", 5),
+            ("max_message_bytes", 100),
+            ("subprotocols", ["a"]),
+        ],
+    )
+    def test_what_a_stream_has_no_use_for_is_refused(self, gateway, option, value):
+        says = rf"socket\('/feed'\) takes no {option}: clients of an event stream only listen"
+        with pytest.raises(ConfigurationError, match=says):
+            gateway.socket("/feed", dialect="sse", **{option: value})
 
     @pytest.mark.parametrize("origins", ["", [], "nonsense", ["any", "same"]])
     def test_origins_that_are_none_are_refused(self, gateway, origins):
@@ -91,7 +118,7 @@ class TestSocket:
             raise Refuse
 
         gateway.socket("/socket", idle_seconds=5)
-        mount, _ = gateway.build()
+        mount = built(gateway)["/socket"]
         assert mount.options.connect is admit
         assert mount.options.idle_seconds == 5
 
@@ -102,7 +129,7 @@ class TestSocket:
             return 2
 
         gateway.socket("/socket", connect=second)
-        mount, _ = gateway.build()
+        mount = built(gateway)["/socket"]
         assert mount.options.connect is second
 
 
@@ -116,7 +143,7 @@ class TestConfigure:
     def test_an_application_that_said_nothing_gets_all_of_them_on_its_own_path(self, gateway):
         hub = Hub()
         gateway.configure(hub, self.OPERATORS)
-        mount, _ = gateway.build()
+        mount = built(gateway)["/socket"]
         assert gateway.hub is hub
         assert (mount.path, mount.options.max_channels) == ("/socket/websocket", 7)
 
@@ -126,7 +153,7 @@ class TestConfigure:
             return None
 
         gateway.configure(sockets=self.OPERATORS)
-        mount, _ = gateway.build()
+        mount = built(gateway)["/socket"]
         assert (mount.options.connect, mount.options.max_channels) == (admit, 7)
 
     def test_a_socket_the_application_declared_keeps_its_rules_but_not_the_right_to_skip_tokens(
@@ -135,10 +162,9 @@ class TestConfigure:
         gateway.socket("/socket", max_channels=3)
         gateway.socket("/admin", max_channels=4)
         gateway.configure(sockets=self.OPERATORS)
-        mounts = gateway.build()
-        bounds = {mount.path: mount.options.max_channels for mount in mounts}
-        assert bounds == {"/socket/websocket": 3, "/ws": 7, "/admin/websocket": 4}
-        assert {mount.options.tokens.mode for mount in mounts} == {"required"}
+        mounts = built(gateway)
+        assert [mounts[path].options.max_channels for path in ("/socket", "/admin")] == [3, 4]
+        assert {mount.options.tokens.mode for mount in mounts.values()} == {"required"}
 
     def test_what_a_declared_socket_left_open_is_the_operators_on_every_mount(self, gateway):
         gateway.socket(connect=lambda asked: None)
@@ -152,7 +178,8 @@ class TestConfigure:
                 handshake=HandshakeOptions(origins=origins),
             )
         )
-        default, json, admin = (mount.options for mount in gateway.build())
+        mounts = built(gateway)
+        default, json, admin = (mounts[path].options for path in ("/socket", "/ws", "/admin"))
         for options in (default, json, admin):
             assert (options.max_channels, options.max_message_bytes) == (7, 2048)
             assert options.handshake.origins == origins
@@ -162,7 +189,8 @@ class TestConfigure:
         gateway.socket("/live", origins=["same", "https://partner.example"])
         gateway.socket("/closed", origins=["https://partner.example"])
         gateway.configure(sockets=MountOptions(), hosts=["pub.example.com"])
-        _, _, live, closed = (mount.options.handshake.origins for mount in gateway.build())
+        mounts = built(gateway)
+        live, closed = (mounts[path].options.handshake.origins for path in ("/live", "/closed"))
         assert live.admits("https://pub.example.com", "moda.internal")
         assert live.admits("https://partner.example", "moda.internal")
         assert not closed.admits("https://pub.example.com", "moda.internal")

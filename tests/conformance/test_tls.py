@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import Running
+from event_stream import EventReader
+from gateway import Running, until
 from moda import Gateway, Socket, Stream
 from moda.hub import Hub
 from moda.serve.tls import TlsOptions
@@ -87,6 +88,18 @@ async def test_a_fan_out_reaches_tls_clients_in_order(running, house, connect, t
         for n in range(200):
             await client.expect(None, None, "room:a", "news", {"n": n})
         await client.silence()
+
+
+async def test_event_streams_are_served_over_tls_and_resumed(running, certificate):
+    running.gateway.broadcast("ticker:a", "said", {"n": 0})
+    reader = await EventReader.open(running, "/sse?topic=ticker:a&topic=room:b")
+    told = sorted([(await reader.next()).json["topic"] for _ in range(2)])
+    assert told == ["room:b", "ticker:a"]
+    for n in range(100):
+        running.gateway.broadcast("ticker:a", "said", {"n": n, "filling": "x" * 2000})
+    assert [(await reader.message())["payload"]["n"] for _ in range(100)] == list(range(100))
+    await reader.close()
+    await until(lambda: not running.stats["connections"])
 
 
 async def test_a_message_larger_than_a_tls_record_arrives_whole_both_ways(running, connect, trust):

@@ -40,11 +40,20 @@ def present(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture(scope="session")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The gateway of ``streams.py``: topics that are read as event streams."""
+    with gateway(tmp_path_factory.mktemp("streams"), "streams:gateway") as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
 def node() -> Path:
     """The Node executable; fails, naming what to install, when it or the packages are missing."""
     found = shutil.which("node")
     assert found is not None, "node is not installed: install Node 20 or newer"
-    missing = [name for name in ("phoenix", "ws", "playwright-core") if not _has(name)]
+    missing = [
+        name for name in ("eventsource", "phoenix", "ws", "playwright-core") if not _has(name)
+    ]
     assert not missing, f"npm packages {missing} are missing: run `npm ci --prefix tests/e2e`"
     return Path(found)
 

@@ -32,3 +32,9 @@ def test_the_stock_client_lives_through_every_end_of_a_channel(
 
 def test_the_stock_presence_holds_what_the_server_holds(present: Running, node: Path) -> None:
     passes("presence.test.mjs", present, node)
+
+
+def test_event_sources_miss_nothing_and_know_when_not_to_come_back(
+    streams: Running, node: Path
+) -> None:
+    passes("event_source.test.mjs", streams, node)

@@ -156,9 +156,9 @@ async def connected(hook: Any, **options: Any) -> Socket:
     seen: list[Socket] = []
     one = mount(connect=hook, **options)
     original = one._accepted
-    one._accepted = lambda negotiated, socket, identity: (  # type: ignore[method-assign]
+    one._accepted = lambda asked, negotiated, socket, identity: (  # type: ignore[method-assign]
         seen.append(socket),
-        original(negotiated, socket, identity),
+        original(asked, negotiated, socket, identity),
     )[1]
     assert isinstance(await one.accept(upgrade()), Accepted)
     return seen[0]

@@ -198,7 +198,7 @@ def assemble(gateway: Gateway, settings: Settings) -> Plan:
         exporter = Exporter(stats=stats, http=latency, lag=lag, version=moda.__version__)
         for collector in collectors:
             exporter.registry.register(collector)
-    mounts = gateway.build()
+    mounts = [door for mount in gateway.build() for door in mount.doors()]
     if gateway.durable:
         gateway.service("store", store.health)
         gateway.background("store.trim", gateway.trim)

@@ -37,6 +37,7 @@ from moda.message import Delivery, History, Kept, Position, Presence, Raw, Servi
 from moda.ports import Key, Log, Retention, Store
 from moda.wire.expiry import Expiry
 from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
+from moda.wire.sse import SIGN_SECONDS, StreamMount
 
 __all__ = ["Gateway"]
 
@@ -45,6 +46,7 @@ log = structlog.get_logger("moda.gateway")
 Registered = TypeVar("Registered")
 DEFAULT_SOCKET = "/socket"
 JSON_SOCKET = "/ws"
+STREAMS = "/sse"
 NEWEST = 1_000
 """Messages of a durable topic that are kept in memory too; what is older is read from the database."""
 
@@ -85,6 +87,7 @@ class Gateway:
         self._sockets: dict[str, SocketRules] = {
             DEFAULT_SOCKET: SocketRules(DEFAULT_SOCKET),
             JSON_SOCKET: SocketRules(JSON_SOCKET, dialect="json"),
+            STREAMS: SocketRules(STREAMS, dialect="sse"),
         }
         self._operator = MountOptions(DEFAULT_SOCKET)
         self._hosts: Sequence[str] = ()
@@ -148,11 +151,12 @@ class Gateway:
         subprotocols: Sequence[str] = (),
         dialect: SocketDialect | None = None,
     ) -> None:
-        """Declares a socket mount, or sets the rules of the ones at ``/socket`` and ``/ws``.
+        """Declares a socket mount, or sets the rules of the ones at ``/socket``, ``/ws`` and ``/sse``.
 
         ``dialect`` "phoenix" is for Phoenix clients, which connect to ``path + "/websocket"``
         (phoenix.js adds that itself); "json" is for everybody else, at ``path`` itself, as ``/ws``
-        is. A connect hook of ``/socket`` decides for ``/ws`` too, unless that has one of its own.
+        is; "sse" is for ``EventSource``, as ``/sse`` is. A connect hook of ``/socket`` decides for
+        ``/ws`` and ``/sse`` too, unless they have one of their own.
         ``path`` may hold
         ``{name}`` segments, which become params. ``connect`` decides on each connection:
         it gets a :class:`~moda.channel.Connect` and returns a principal, a
@@ -174,7 +178,7 @@ class Gateway:
             origins=origins,
             auth_token=auth_token,
             subprotocols=subprotocols,
-            dialect=dialect or ("json" if path == JSON_SOCKET else "phoenix"),
+            dialect=dialect or self._dialect_of(path),
         )
         self._must_not_run(f"socket({rules.path!r})")
         known = self._sockets.get(rules.path)
@@ -182,6 +186,10 @@ class Gateway:
             # A hook that was declared first must not be lost to a call about timeouts.
             rules = replace(rules, connect=known.connect)
         self._sockets[rules.path] = rules
+
+    def _dialect_of(self, path: Any) -> SocketDialect:
+        known = self._sockets.get(path.rstrip("/")) if isinstance(path, str) else None
+        return "phoenix" if known is None else known.dialect
 
     def connect(self, hook: ConnectHook) -> ConnectHook:
         """Decorates the connect hook of the default socket.
@@ -381,17 +389,21 @@ class Gateway:
         self._expiry = Expiry(core, self._operator.authenticator)
         mounts: dict[str, Mount] = {}
         for path, rules in self._sockets.items():
-            if path == JSON_SOCKET and rules.connect is None:
+            if path in (JSON_SOCKET, STREAMS) and rules.connect is None:
                 rules = replace(rules, connect=self._sockets[DEFAULT_SOCKET].connect)
             options = rules.options(self._operator, self._hosts)
+            streams = options.dialect == "sse"
             number = core.mount(
                 path=path,
                 max_channels=options.max_channels,
                 max_message=options.max_message_bytes,
-                idle_ms=int(options.idle_seconds * 1000),
-                ping_ms=int(options.ping_seconds * 1000),
+                # Who only listens is silent; it is sent something instead.
+                idle_ms=0 if streams else int(options.idle_seconds * 1000),
+                ping_ms=0 if streams else int(options.ping_seconds * 1000),
+                sign_ms=int(SIGN_SECONDS * 1000) if streams else 0,
             )
-            mounts[path] = Mount(self.hub, options, number, self._expiry)
+            kind = StreamMount if streams else Mount
+            mounts[path] = kind(self.hub, options, number, self._expiry)
         self._laid = self._lay(registry, self._own, mounts)
         self._expose(self._laid)
         self._mounts = list(mounts.values())

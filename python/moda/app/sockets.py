@@ -99,6 +99,18 @@ def declared_socket(
     if dialect not in get_args(SocketDialect):
         takes = " or ".join(get_args(SocketDialect))
         raise ConfigurationError(f"{call} takes dialect {takes}, got {dialect!r}")
+    if dialect == "sse":
+        unused = {
+            "max_message_bytes": max_message_bytes is not None,
+            "idle_seconds": idle_seconds is not None,
+            "ping_seconds": ping_seconds is not None,
+            "subprotocols": bool(subprotocols),
+        }
+        given = next((name for name, is_given in unused.items() if is_given), None)
+        if given is not None:
+            raise ConfigurationError(
+                f"{call} takes no {given}: clients of an event stream only listen"
+            )
     names = _VARIABLE.findall(path)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -94,14 +94,33 @@ class Idle(Protocol):
     def shed(self) -> None: ...
 
 
-def _pattern(path: str) -> re.Pattern[str]:
-    """``/socket/{tenant}/websocket`` as an expression; a variable is one non-empty segment."""
-    parts = re.split(r"\{([a-z_][a-z0-9_]*)\}", path)
-    return re.compile(
-        "".join(
-            f"(?P<{part}>[^/]+)" if at % 2 else re.escape(part) for at, part in enumerate(parts)
-        )
-    )
+_VARIABLE = re.compile(r"\{([a-z_][a-z0-9_]*)(\.\.\.)?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """A path with variables. One that takes all that is left is asked about the path as it came."""
+
+    path: str
+    mount: Mount
+    expression: re.Pattern[str]
+    prefix: bytes
+    rest: bool
+
+    @classmethod
+    def of(cls, path: str, mount: Mount) -> _Pattern:
+        """``/socket/{tenant}/websocket``, whose variable is one non-empty segment; in
+        ``/sse/{topic...}`` it is everything, slashes included.
+        """
+        expression, at, rest = "", 0, False
+        for found in _VARIABLE.finditer(path):
+            rest = found[2] is not None
+            expression += re.escape(path[at : found.start()])
+            expression += f"(?P<{found[1]}>.+)" if rest else f"(?P<{found[1]}>[^/]+)"
+            at = found.end()
+        expression += re.escape(path[at:])
+        prefix = path[: path.index("{")].encode()
+        return cls(path, mount, re.compile(expression, re.DOTALL), prefix, rest)
 
 
 def _condensed(path: str) -> str:
@@ -145,7 +164,7 @@ class Door:
         self.deciding = 0
         self.shut = False
         self._exact: dict[str, Mount] = {}
-        self._patterns: list[tuple[re.Pattern[str], Mount]] = []
+        self._patterns: list[_Pattern] = []
         for mount in mounts:
             self._add(mount)
         self._exact_raw = {path.encode(): mount for path, mount in self._exact.items()}
@@ -158,13 +177,13 @@ class Door:
         if not path.startswith("/"):
             raise ConfigurationError(f"a mount's path begins with '/', got {path!r}")
         path = _condensed(path)
-        known = [*self._exact, *(other.path for _, other in self._patterns)]
+        known = [*self._exact, *(pattern.path for pattern in self._patterns)]
         if path in known:
             raise ConfigurationError(
                 f"two mounts have the path {path!r}; each takes one of its own"
             )
         if "{" in path:
-            self._patterns.append((_pattern(path), mount))
+            self._patterns.append(_Pattern.of(path, mount))
         else:
             self._exact[path] = mount
 
@@ -172,14 +191,14 @@ class Door:
 
     def mount_of(self, path: str) -> tuple[Mount, dict[str, str]] | None:
         """The mount of a percent-decoded path and the values of its variables, or None."""
-        path = _condensed(path)
-        mount = self._exact.get(path)
+        condensed = _condensed(path)
+        mount = self._exact.get(condensed)
         if mount is not None:
             return mount, {}
-        for pattern, mount in self._patterns:
-            match = pattern.fullmatch(path)
+        for pattern in self._patterns:
+            match = pattern.expression.fullmatch(path if pattern.rest else condensed)
             if match is not None:
-                return mount, match.groupdict()
+                return pattern.mount, match.groupdict()
         return None
 
     def claims(self, head: bytes) -> bool:
@@ -194,7 +213,8 @@ class Door:
         if target.partition(b"?")[0] in self._exact_raw:
             return True
         plain = b"%" not in target and b"//" not in target and target.startswith(b"/")
-        if not self._patterns and plain and not target.partition(b"?")[0].endswith(b"/"):
+        plain = plain and not target.partition(b"?")[0].endswith(b"/")
+        if plain and not any(target.startswith(pattern.prefix) for pattern in self._patterns):
             return False
         try:
             path, _ = split_target(target)

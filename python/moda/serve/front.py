@@ -1,6 +1,7 @@
 """A connection's first milliseconds: one request head, and who gets the transport for it.
 
-    a mount's path      the mount decides, then its connection takes over (WebSocket)
+    a mount's path      the mount decides, then its connection takes over (a WebSocket, or an answer
+                        without an end)
     anything else       uvicorn's protocol takes over (plain HTTP, see serve/plain.py)
 
 uvicorn could read every head and hand the upgrades on, and does so for a second request on a
@@ -13,7 +14,7 @@ and a dictionary.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -35,7 +36,16 @@ from moda.serve.head import (
 from moda.serve.line import Ending, part
 from moda.serve.proxies import TrustedProxies
 from moda.serve.rebinding import is_loopback
-from moda.upgrade import Accepted, Connection, Mount, Peer, Refused, Upgrade, bad_request
+from moda.upgrade import (
+    Accepted,
+    Connection,
+    Mount,
+    Peer,
+    Refused,
+    Streamed,
+    Upgrade,
+    bad_request,
+)
 from moda.wire.sent import remember, remembered
 
 __all__ = ["Front", "answer", "arrived_on_loopback", "peer_of"]
@@ -87,7 +97,7 @@ class Front(asyncio.Protocol):
         self._head: bytes | bytearray = b""
         self._key: bytes | None = None
         self._tail = b""
-        self._task: asyncio.Task[Accepted | Refused] | None = None
+        self._task: asyncio.Task[Accepted | Streamed | Refused] | None = None
         self._transport: asyncio.Transport | None = None
 
     # -- asyncio's side
@@ -240,7 +250,7 @@ class Front(asyncio.Protocol):
         # Not in the task itself: one cancelled before its first step never runs a line of it.
         self._task.add_done_callback(self._decided)
 
-    def _decided(self, task: asyncio.Task[Accepted | Refused]) -> None:
+    def _decided(self, task: asyncio.Task[Accepted | Streamed | Refused]) -> None:
         self._door.deciding -= 1
         if self._task is not task or self._transport is None:
             return
@@ -248,7 +258,7 @@ class Front(asyncio.Protocol):
         # The client is there and the door has not given up: who cancelled was the hook.
         self._act(Refused(500, reason="connect_failed") if task.cancelled() else task.result())
 
-    async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> Accepted | Refused:
+    async def _wait_for(self, mount: Mount, upgrade: Upgrade) -> Accepted | Streamed | Refused:
         remember(upgrade.headers, upgrade.query)
         try:
             return await mount.accept(upgrade)
@@ -261,11 +271,14 @@ class Front(asyncio.Protocol):
             _log.exception("connect.failed", path=mount.path)
             return Refused(500, reason="connect_failed")
 
-    def _act(self, outcome: Accepted | Refused) -> None:
+    def _act(self, outcome: Accepted | Streamed | Refused) -> None:
         if self._transport is None or self._transport.is_closing():
             return
         if isinstance(outcome, Refused):
             self._turn_away(outcome)
+            return
+        if isinstance(outcome, Streamed):
+            self._stream(outcome)
             return
         if self._key is None:
             fault = upgrade_fault(self._headers, self._version)
@@ -315,18 +328,41 @@ class Front(asyncio.Protocol):
             ending = Ending(transport, self._address)
             welcome = switching(key, accepted.headers)
         except Exception:
-            with remembered(self._headers, b""):
-                _log.exception("connect.failed", path=self._mount.path)
-            self._turn_away(Refused(500, reason="connect_failed"))
+            self._failed()
             return
         tail = self._tail
-        self._leave()
-        self._address = None
-        # With no room in the transport's buffer it writes at once and says when it holds bytes:
-        # the hub writes to the socket itself and must know whether something is in front of it.
-        transport.set_write_buffer_limits(0)
-        change_protocol(transport, connection)
+        self._give_away(connection)
         transport.write(welcome)
+        if not self._begun(begin, transport, ending):
+            return
+        if tail:
+            transport.resume_reading()
+            feed(connection, tail)
+
+    def _stream(self, streamed: Streamed) -> None:
+        """Gives the transport to a connection that answers by itself. What the client has sent since
+        its head is not looked at, as what it will send is not."""
+        transport = self._transport
+        assert transport is not None
+        try:
+            connection = streamed.connection()
+            begin = connection.begin
+            ending = Ending(transport, self._address)
+        except Exception:
+            self._failed()
+            return
+        paused = len(self._tail) > MAX_TAIL
+        self._give_away(connection)
+        if paused:
+            transport.resume_reading()
+        self._begun(begin, transport, ending)
+
+    def _begun(
+        self,
+        begin: Callable[[Any, Callable[[], None]], None],
+        transport: asyncio.Transport,
+        ending: Ending,
+    ) -> bool:
         try:
             begin(transport, ending)
         except Exception:
@@ -334,10 +370,22 @@ class Front(asyncio.Protocol):
                 _log.exception("connect.failed", path=self._mount.path)
             self._door.on_error("listener_failed")
             transport.abort()
-            return
-        if tail:
-            transport.resume_reading()
-            feed(connection, tail)
+            return False
+        return True
+
+    def _give_away(self, protocol: Any) -> None:
+        """Lets the transport have another protocol, which answers for its address from now on."""
+        transport = self._leave()
+        self._address = None
+        # With no room in the transport's buffer it writes at once and says when it holds bytes:
+        # the hub writes to the socket itself and must know whether something is in front of it.
+        transport.set_write_buffer_limits(0)
+        change_protocol(transport, protocol)
+
+    def _failed(self) -> None:
+        with remembered(self._headers, b""):
+            _log.exception("connect.failed", path=self._mount.path)
+        self._turn_away(Refused(500, reason="connect_failed"))
 
 
 def feed(connection: Connection, data: bytes) -> None:
@@ -377,6 +425,7 @@ def answer(refused: Refused) -> bytes:
         phrase = ""
     lines = [f"HTTP/1.1 {refused.status} {phrase}"]
     lines.extend(f"{name}: {value}" for name, value in refused.headers)
-    lines.append(f"content-length: {len(refused.body)}")
+    if refused.status != 204:  # which may not have one (RFC 9110 section 8.6)
+        lines.append(f"content-length: {len(refused.body)}")
     lines.append("connection: close")
     return "\r\n".join(lines).encode("latin-1") + END + refused.body

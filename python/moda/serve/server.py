@@ -340,8 +340,11 @@ class Server:
         # As the stock client takes it: it adds the /websocket itself, and asks for a path with two
         # of them for ever.
         lines.extend(
-            ("socket", socket_url + mount.path.removesuffix("/websocket"))
+            ("streams", url + mount.path)
+            if getattr(mount, "streams", False)
+            else ("socket", socket_url + mount.path.removesuffix("/websocket"))
             for mount in self.plan.mounts
+            if not mount.path.endswith("...}")  # another path of the mount before it
         )
         lines.append(("health", url + "/health"))
         if face.exporter is not None:

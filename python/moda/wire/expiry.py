@@ -5,7 +5,7 @@ was moved or is gone leaves an entry behind that says nothing any more; the heap
 those are the greater part. The timer is set to the nearest end, and to :data:`LONGEST_WAIT` at most,
 since ends are times of day and a machine's clock may be put forward.
 
-A connection that ends hears ``phx_error`` on each of its topics, then the close
+A Phoenix connection that ends hears ``phx_error`` on each of its topics; all then hear the close
 :data:`TOKEN_ENDED`; a stock client reconnects with what its ``authToken`` and ``params`` are then.
 """
 
@@ -64,6 +64,7 @@ class Timer(Protocol):
 class _Watched:
     socket: Socket
     ends: float
+    tell: bool
     topics: OrderedDict[str, int] = field(default_factory=OrderedDict)
 
 
@@ -95,12 +96,15 @@ class Expiry:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def watch(self, conn: int, socket: Socket) -> None:
-        """Ends ``conn`` when its principal's time is over. One without an end is not watched."""
+    def watch(self, conn: int, socket: Socket, *, tell: bool = True) -> None:
+        """Ends ``conn`` when its principal's time is over. One without an end is not watched.
+
+        ``tell`` its topics with ``phx_error`` first, an event that Phoenix clients alone know.
+        """
         ends = socket.identity.expires_at
         if ends is None:
             return
-        self._watched[conn] = _Watched(socket, ends)
+        self._watched[conn] = _Watched(socket, ends, tell)
         self._push(ends, conn)
 
     def forget(self, conn: int) -> None:
@@ -205,7 +209,7 @@ class Expiry:
         del self._watched[conn]
         self.ended += 1
         log.info("connection.token_ended", connection_id=conn)
-        for sub in watched.topics.values():
+        for sub in watched.topics.values() if watched.tell else ():
             self.core.push(sub, "phx_error", b"{}", False)
         self.core.close(conn, TOKEN_ENDED, "token expired")
 
@@ -213,23 +217,27 @@ class Expiry:
 class EndingSession(Session):
     """The session of a connection whose token has an end. Others need not pay for one."""
 
-    __slots__ = ("_expiry", "_socket")
+    __slots__ = ("_expiry", "_socket", "_tell")
 
     _expiry: Expiry
     _socket: Socket
+    _tell: bool
 
     @classmethod
-    def of(cls, expiry: Expiry, socket: Socket, hub: Any, mount: int, codec: int) -> EndingSession:
+    def of(
+        cls, expiry: Expiry, socket: Socket, hub: Any, mount: int, codec: int, *, tell: bool
+    ) -> EndingSession:
         """A session that ``expiry`` watches; the rest is what :class:`~moda._session.Session` takes."""
         made = cls(hub, mount, codec, socket)
         made._expiry = expiry
         made._socket = socket
+        made._tell = tell
         return made
 
     def begin(self, transport: Transport, ended: Callable[[], None]) -> None:
         """As :meth:`moda._session.Session.begin`."""
         super().begin(transport, ended)
-        self._expiry.watch(self.connection, self._socket)
+        self._expiry.watch(self.connection, self._socket, tell=self._tell)
         self._socket._refresh = partial(self._expiry.refresh, self.connection)
 
     def connection_lost(self, error: Exception | None) -> None:

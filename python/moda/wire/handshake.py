@@ -25,7 +25,15 @@ from moda.upgrade import Refused, Upgrade, bad_request
 from moda.wire.origin import SAME_HOST, OriginRule, shown_origin
 from moda.wire.query import QueryError, parse_query
 
-__all__ = ["TOKEN_PREFIX", "HandshakeOptions", "Negotiated", "Version", "decode_token", "negotiate"]
+__all__ = [
+    "TOKEN_PREFIX",
+    "HandshakeOptions",
+    "Negotiated",
+    "Version",
+    "decode_token",
+    "negotiate",
+    "stranger",
+]
 
 Version = Literal[1, 2]
 """1: JSON objects, no binary (Phoenix 1.0.0). 2: JSON arrays and binary frames (2.0.0)."""
@@ -82,9 +90,9 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
         params = parse_query(upgrade.query)
     except QueryError as error:
         return bad_request(str(error), "query")
-    stranger = _stranger(upgrade, options.origins)
-    if stranger is not None:
-        return stranger
+    refused = stranger(upgrade, options.origins)
+    if refused is not None:
+        return refused
     offered = _offered(upgrade)
     if isinstance(offered, Refused):
         return offered
@@ -120,7 +128,7 @@ def negotiate(upgrade: Upgrade, options: HandshakeOptions) -> Negotiated | Refus
     return Negotiated(vsn, params, token, protocol)
 
 
-def _stranger(upgrade: Upgrade, rule: OriginRule) -> Refused | None:
+def stranger(upgrade: Upgrade, rule: OriginRule) -> Refused | None:
     """Refuses a page of another site. A request may carry one Origin; one that carries more is judged
     by the worst of them.
     """

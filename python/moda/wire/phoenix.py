@@ -24,7 +24,8 @@ from moda.channel import NO_PARAMS, Channel, Connect, JoinRequest, Socket, Strea
 from moda.errors import ConfigurationError, Denied, Refuse, Reject, StoreError
 from moda.hub import Hub, encode_join
 from moda.principal import ANONYMOUS, Authenticator, Principal
-from moda.upgrade import Accepted, Refused, Upgrade
+from moda.upgrade import Accepted, Refused, Streamed, Upgrade
+from moda.upgrade import Mount as DoorMount
 from moda.wire.conversation import Conversation, Rate
 from moda.wire.crashes import crashes, deliberate
 from moda.wire.decision import CRASHED, Check, StreamJoin, read_join, refusal, unavailable
@@ -41,7 +42,7 @@ MAX_GOODBYES: Final = 256
 """``leave`` callbacks and cancelled tasks that may be under way for one connection before its joins are answered with
 ``busy``. Leaving and joining in a loop would otherwise be a way to fill the memory."""
 
-SocketDialect = Literal["phoenix", "json"]
+SocketDialect = Literal["phoenix", "json", "sse"]
 
 ConnectHook = Callable[[Connect], Any | Awaitable[Any]]
 """Decides on a connection: returns a :class:`Socket`, any principal, or None; raises :class:`Refuse`."""
@@ -69,8 +70,9 @@ class MountOptions:
     """One socket mount.
 
     ``path`` is the mount's own; Phoenix clients connect to ``path + /websocket``, those of ``json``
-    to ``path`` itself. A client silent for ``ping_seconds`` is sent a WebSocket ping (0: never), one
-    silent for ``idle_seconds`` is closed (0: never). Phoenix clients send heartbeats and need no ping.
+    and ``sse`` to ``path`` itself. A client silent for ``ping_seconds`` is sent a WebSocket ping (0:
+    never), one silent for ``idle_seconds`` is closed (0: never). Phoenix clients send heartbeats and
+    need no ping; those of ``sse`` only listen and are sent comments.
     """
 
     path: str = "/socket"
@@ -243,17 +245,26 @@ class Mount:
     ) -> None:
         self.options = options
         self._hub = hub
-        names = {1: "phoenix/1", 2: "phoenix/2"} if options.dialect == "phoenix" else {2: "json"}
-        self._codecs = {vsn: hub.core.codec(name) for vsn, name in names.items()}
+        self._codecs = {vsn: hub.core.codec(name) for vsn, name in self._names().items()}
         self._expiry = expiry
         self.number = number
+
+    def _names(self) -> dict[int, str]:
+        """The engine's names of what is spoken here, by version."""
+        if self.options.dialect == "phoenix":
+            return {1: "phoenix/1", 2: "phoenix/2"}
+        return {2: self.options.dialect}
+
+    def doors(self) -> list[DoorMount]:
+        """What the door is to know: one for every path."""
+        return [self]
 
     @property
     def path(self) -> str:
         suffix = "/websocket" if self.options.dialect == "phoenix" else ""
         return self.options.path.rstrip("/") + suffix
 
-    def accept_now(self, upgrade: Upgrade) -> Accepted | Refused | None:
+    def accept_now(self, upgrade: Upgrade) -> Accepted | Streamed | Refused | None:
         negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
@@ -264,9 +275,9 @@ class Mount:
         if identity is None or self.options.connect is not None:
             return None
         socket = Socket(params=_params(negotiated, upgrade))
-        return self._accepted(negotiated, socket, identity)
+        return self._accepted(upgrade, negotiated, socket, identity)
 
-    async def accept(self, upgrade: Upgrade) -> Accepted | Refused:
+    async def accept(self, upgrade: Upgrade) -> Accepted | Streamed | Refused:
         negotiated = self._negotiate(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
@@ -277,7 +288,7 @@ class Mount:
         hook = self.options.connect
         params = _params(negotiated, upgrade)
         if hook is None:
-            return self._accepted(negotiated, Socket(params=params), identity)
+            return self._accepted(upgrade, negotiated, Socket(params=params), identity)
         connect = Connect(
             params=params,
             headers={
@@ -308,11 +319,14 @@ class Mount:
             log.error("connect.failed", path=self.path, error=str(error))
             return Refused(403, reason="socket_id")
         socket.trusted = answer is not None
-        return self._accepted(negotiated, socket, identity)
+        return self._accepted(upgrade, negotiated, socket, identity)
+
+    def _read(self, upgrade: Upgrade) -> Negotiated | Refused:
+        return negotiate(upgrade, self.options.handshake)
 
     def _negotiate(self, upgrade: Upgrade) -> Negotiated | Refused:
         """The handshake's rules and whether a token is shown, before any code of the application."""
-        negotiated = negotiate(upgrade, self.options.handshake)
+        negotiated = self._read(upgrade)
         if isinstance(negotiated, Refused):
             return negotiated
         mode = self.options.tokens.mode
@@ -343,7 +357,22 @@ class Mount:
         assert authenticator is not None
         return await authenticator.authenticate(shown)
 
-    def _accepted(self, negotiated: Negotiated, socket: Socket, identity: Principal) -> Accepted:
+    def _accepted(
+        self, _upgrade: Upgrade, negotiated: Negotiated, socket: Socket, identity: Principal
+    ) -> Accepted | Streamed:
+        ending = self._identify(socket, identity)
+        protocol = negotiated.protocol
+        headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
+        hub, number, codec = self._hub.core, self.number, self._codecs[negotiated.vsn]
+        if ending is not None:
+            tell = self.options.dialect == "phoenix"
+            return Accepted(
+                lambda: EndingSession.of(ending, socket, hub, number, codec, tell=tell), headers
+            )
+        return Accepted(lambda: Session(hub, number, codec, socket), headers)
+
+    def _identify(self, socket: Socket, identity: Principal) -> Expiry | None:
+        """Makes the client's principal the socket's; the one who watches its end, if it has one."""
         if identity.kind != "anonymous":
             socket.trusted = True
             if socket.principal is None:
@@ -351,13 +380,7 @@ class Mount:
         if isinstance(socket.principal, Principal):
             identity = socket.principal
         socket.identity = identity
-        protocol = negotiated.protocol
-        headers = () if protocol is None else (("Sec-WebSocket-Protocol", protocol),)
-        hub, number, codec = self._hub.core, self.number, self._codecs[negotiated.vsn]
-        expiry = self._expiry
-        if expiry is not None and identity.expires_at is not None:
-            return Accepted(lambda: EndingSession.of(expiry, socket, hub, number, codec), headers)
-        return Accepted(lambda: Session(hub, number, codec, socket), headers)
+        return None if identity.expires_at is None else self._expiry
 
 
 def _params(negotiated: Negotiated, upgrade: Upgrade) -> Mapping[str, Any]:

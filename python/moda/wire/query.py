@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["MAX_DEPTH", "QueryError", "parse_query"]
+__all__ = ["MAX_DEPTH", "QueryError", "all_values", "parse_query"]
 
 MAX_DEPTH = 32
 """Levels of ``[..]`` one key may nest.
@@ -72,6 +72,16 @@ def parse_query(query: bytes) -> dict[str, Any]:
         raw_key, _, raw_value = pair.partition(b"=")
         _place(tree, _steps(_decode(raw_key)), _decode(raw_value))
     return tree
+
+
+def all_values(query: bytes, name: str) -> list[str]:
+    """Every value of a key without brackets, in their order. Raises :class:`QueryError`.
+
+    >>> all_values(b"topic=room%3A1&since=5&topic=b", "topic")
+    ['room:1', 'b']
+    """
+    pairs = (pair.partition(b"=") for pair in query.split(b"&") if pair)
+    return [_decode(value) for key, _, value in pairs if _decode(key) == name]
 
 
 def _place(tree: dict[str, Any], steps: list[str], value: str) -> None:

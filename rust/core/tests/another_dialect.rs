@@ -92,7 +92,7 @@ impl<H> Dialect<H> for Lines {
     fn end(&self, gateway: &mut Gateway<H>, conn: ConnKey, topic: &str, _: Notes, _: End<'_>) {
         line(gateway, conn, &format!("-{topic}"));
     }
-    fn close(&self, _: u16, _: &str, out: &mut Vec<u8>) -> bool {
+    fn close(&self, _: &mut Gateway<H>, _: ConnKey, _: u16, _: &str, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(b"bye\n");
         false
     }

@@ -57,6 +57,11 @@ fn every_head_of_the_corpus_obeys_the_rule() {
 }
 
 #[test]
+fn every_last_event_id_of_the_corpus_obeys_the_rule() {
+    replay("event_id", checks::event_id);
+}
+
+#[test]
 fn the_golden_frames_obey_the_rules_too() {
     let text = include_str!("../../../tests/vectors.json");
     let list: Vec<serde_json::Value> = serde_json::from_str(text).expect("a JSON list");

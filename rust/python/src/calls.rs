@@ -24,7 +24,7 @@ pub enum Call {
     Leave(Py<PyAny>, Py<PyString>),
 }
 
-struct JoinArgs {
+pub struct JoinArgs {
     sub: u64,
     conn: u64,
     route: usize,

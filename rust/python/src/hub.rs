@@ -187,7 +187,7 @@ impl Hub {
         self.driver.take().is_some()
     }
 
-    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms, ping_ms=0))]
+    #[pyo3(signature = (*, path, max_channels, max_message, idle_ms, ping_ms=0, sign_ms=0))]
     fn mount(
         &mut self,
         path: String,
@@ -195,10 +195,12 @@ impl Hub {
         max_message: usize,
         idle_ms: u64,
         ping_ms: u64,
+        sign_ms: u64,
     ) -> u16 {
         self.paths.push(path);
         let mount = self.gateway.add_mount(max_channels, max_message, idle_ms);
         self.gateway.ping_after(mount, ping_ms);
+        self.gateway.send_signs(mount, sign_ms);
         mount
     }
 
@@ -365,6 +367,17 @@ impl Hub {
     /// As the session hands bytes over, by copy.
     fn feed(slf: &Bound<'_, Self>, conn: u64, data: &[u8]) -> PyResult<Option<u64>> {
         Self::read(slf, conn, &mut data.to_vec())
+    }
+
+    fn message(slf: &Bound<'_, Self>, conn: u64, text: bool, message: &[u8]) -> PyResult<()> {
+        let call = {
+            let mut hub = slf.try_borrow_mut()?;
+            hub.tick();
+            let verdict = hub.gateway.message(conn_key(conn), text, message);
+            hub.call_for(slf.py(), verdict)
+        };
+        call.make(slf.py())?;
+        Self::settle(slf)
     }
 
     // -- decisions on channels

@@ -2,6 +2,7 @@
 
 pub mod json;
 pub mod phoenix;
+pub mod sse;
 pub mod websocket;
 
 use std::sync::Arc;
@@ -14,5 +15,6 @@ pub fn gateway<H>(hub: Hub<Subscription<H>>) -> Gateway<H> {
     let mut gateway = Gateway::new(hub);
     gateway.add_dialect(Arc::new(phoenix::Phoenix));
     gateway.add_dialect(Arc::new(json::Json));
+    gateway.add_dialect(Arc::new(sse::Sse));
     gateway
 }

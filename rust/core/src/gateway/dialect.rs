@@ -150,5 +150,18 @@ pub trait Dialect<H>: Send + Sync {
 
     /// Appends the last bytes of a connection: why it is closed. True when the client answers them
     /// (a WebSocket close); otherwise the transport is closed behind them.
-    fn close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool;
+    fn close(
+        &self,
+        gateway: &mut Gateway<H>,
+        conn: ConnKey,
+        code: u16,
+        reason: &str,
+        out: &mut Vec<u8>,
+    ) -> bool;
+
+    /// What tells a silent client that the server is there, in protocols that have such a thing; None
+    /// when this is no moment for it.
+    fn sign(&self, _gateway: &mut Gateway<H>, _conn: ConnKey) -> Option<&'static [u8]> {
+        None
+    }
 }

@@ -21,7 +21,7 @@ impl<H> Gateway<H> {
             return;
         };
         let mut last = Vec::new();
-        let answered = dialect.close(code, reason, &mut last);
+        let answered = dialect.close(self, conn, code, reason, &mut last);
         let over = self.hub.close(conn, code, hang_up || !answered, |out| {
             out.extend_from_slice(&last);
         });
@@ -105,6 +105,24 @@ impl<H> Gateway<H> {
                         .push_back((conn, 1008, "message unfinished"));
                     self.close(conn, 1008, "message unfinished", "closed", false);
                 }
+            }
+        }
+        self.send_sign();
+    }
+
+    /// Says to clients that only listen that the server is there.
+    fn send_sign(&mut self) {
+        let mounts = &self.mounts;
+        let sign_ms = |mount| {
+            let mount = mounts.get(usize::from(mount));
+            mount.map_or(0, |mount| mount.sign_ms)
+        };
+        for conn in self.hub.due_for_a_sign(&sign_ms) {
+            let sign = self
+                .dialect(conn)
+                .and_then(|dialect| dialect.sign(self, conn));
+            if let Some(sign) = sign {
+                self.hub.direct(conn, |out| out.extend_from_slice(sign));
             }
         }
     }

@@ -75,6 +75,8 @@ pub struct Mount {
     pub max_channels: usize,
     pub max_message: usize,
     pub silence: Silence,
+    /// How often a client that says nothing is sent a sign of life; 0 is never.
+    pub sign_ms: u64,
 }
 
 /// How far a subscription has come.
@@ -234,6 +236,7 @@ impl<H> Gateway<H> {
                 idle_ms,
                 ping_ms: 0,
             },
+            sign_ms: 0,
         });
         u16::try_from(self.mounts.len() - 1).unwrap_or(u16::MAX)
     }
@@ -248,6 +251,13 @@ impl<H> Gateway<H> {
     /// Whether the driver has something to do before it hands over more.
     pub(crate) fn has_news(&self) -> bool {
         !self.ended.is_empty() || !self.complaints.is_empty() || self.hub.has_news()
+    }
+
+    /// Sends the clients of a mount a sign of life this often, where their dialect has one.
+    pub fn send_signs(&mut self, mount: u16, every_ms: u64) {
+        if let Some(mount) = self.mounts.get_mut(usize::from(mount)) {
+            mount.sign_ms = every_ms;
+        }
     }
 
     pub fn add_route(&mut self, route: Route) -> usize {
@@ -296,6 +306,18 @@ impl<H> Gateway<H> {
     /// What is kept with a connection; None for one that is gone.
     pub fn link(&mut self, conn: ConnKey) -> Option<&mut Link> {
         self.links.get_mut(conn)
+    }
+
+    /// One whole message of a client, from a driver that reads messages by itself. One that closes
+    /// is not heard any more.
+    pub fn message<'f>(&mut self, conn: ConnKey, text: bool, message: &'f [u8]) -> Verdict<'f> {
+        if !self.hub.conn(conn).is_some_and(crate::hub::Conn::is_open) {
+            return Verdict::Done;
+        }
+        let Some(dialect) = self.dialect(conn) else {
+            return Verdict::Done;
+        };
+        dialect.message(self, conn, text, message)
     }
 
     pub fn mount(&self, conn: ConnKey) -> Option<&Mount> {

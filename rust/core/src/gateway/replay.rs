@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::hub::{Batch, Codec, ConnKey, Encode, SubKey};
+use crate::hub::{Batch, Codec, ConnKey, Encode, Frame, SubKey};
 use crate::log::{Position, Record};
 
 use super::publish::Broadcast;
@@ -45,7 +45,7 @@ struct EncodedPiece {
     codec: Codec,
     first: u64,
     next: u64,
-    batch: Arc<Batch>,
+    encoded: Encoded,
 }
 
 /// A piece of a durable topic's log that a subscription needs: what follows offset `after`.
@@ -55,6 +55,9 @@ pub struct Want {
     pub topic: Arc<str>,
     pub after: u64,
 }
+
+/// Frames, and where each of them lies.
+type Encoded = (Arc<Batch>, Arc<[Frame]>);
 
 /// Who is on the way to the live order.
 #[derive(Debug, Default)]
@@ -202,8 +205,8 @@ impl<H> Gateway<H> {
             });
             return;
         }
-        let (batch, next) = self.piece(&topic, here.epoch, codec, next);
-        self.hub.give(conn, &batch);
+        let ((batch, frames), next) = self.piece(&topic, here.epoch, codec, next);
+        self.hub.give(conn, key, &batch, &frames);
         self.replay_at(key, next, false);
     }
 
@@ -236,20 +239,20 @@ impl<H> Gateway<H> {
         ) else {
             return;
         };
-        let mut batch = Batch::default();
+        let (mut batch, mut frames) = (Batch::default(), Vec::new());
         for stored in messages {
             let position = Position {
                 offset: next,
                 ..first
             };
-            self.encode_kept(codec, &topic, stored, position, &mut batch);
+            self.encode_kept(codec, &topic, stored, position, &mut batch, &mut frames);
             next += 1;
         }
         if first.offset != expected || next == expected {
             return self.hub.overrun(conn);
         }
         let batch = self.hub.share(batch);
-        self.hub.give(conn, &batch);
+        self.hub.give(conn, key, &batch, &frames);
         self.replay_at(key, next, false);
     }
 
@@ -265,6 +268,7 @@ impl<H> Gateway<H> {
         message: Record<'_>,
         position: Position,
         batch: &mut Batch,
+        frames: &mut Vec<Frame>,
     ) {
         let broadcast = Broadcast {
             dialects: &self.dialects,
@@ -280,7 +284,11 @@ impl<H> Gateway<H> {
                 position: None,
             },
         };
-        batch.frames += u32::from(broadcast.encode(codec, Some(position), &mut batch.bytes));
+        let start = batch.bytes.len();
+        if broadcast.encode(codec, Some(position), &mut batch.bytes) {
+            batch.frames += 1;
+            frames.push((Some(position), start..batch.bytes.len()));
+        }
     }
 
     fn replay_at(&mut self, key: SubKey, next: u64, waiting: bool) {
@@ -295,21 +303,16 @@ impl<H> Gateway<H> {
     }
 
     /// The messages from `first` on, as many as a piece holds, and the offset behind them.
-    fn piece(
-        &mut self,
-        topic: &Arc<str>,
-        epoch: u64,
-        codec: Codec,
-        first: u64,
-    ) -> (Arc<Batch>, u64) {
+    fn piece(&mut self, topic: &Arc<str>, epoch: u64, codec: Codec, first: u64) -> (Encoded, u64) {
         let known = self.replays.pieces.iter().find(|piece| {
             (piece.first, piece.codec, piece.epoch) == (first, codec, epoch)
                 && piece.topic == *topic
         });
         if let Some(known) = known {
-            return (Arc::clone(&known.batch), known.next);
+            return (known.encoded.clone(), known.next);
         }
         let mut batch = Batch::default();
+        let mut frames = Vec::new();
         let mut next = first;
         let history = self.hub.topic_by_name(topic);
         let history = history.and_then(|topic| topic.history.as_ref());
@@ -324,12 +327,12 @@ impl<H> Gateway<H> {
                 epoch,
                 offset: kept.offset,
             };
-            self.encode_kept(codec, topic, message, position, &mut batch);
+            self.encode_kept(codec, topic, message, position, &mut batch, &mut frames);
             if batch.bytes.len() >= PIECE_BYTES {
                 break;
             }
         }
-        let batch = self.hub.share(batch);
+        let encoded: Encoded = (self.hub.share(batch), frames.into());
         if self.replays.pieces.len() == PIECES {
             self.replays.pieces.pop_front();
         }
@@ -339,8 +342,8 @@ impl<H> Gateway<H> {
             codec,
             first,
             next,
-            batch: Arc::clone(&batch),
+            encoded: encoded.clone(),
         });
-        (batch, next)
+        (encoded, next)
     }
 }

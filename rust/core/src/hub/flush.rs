@@ -175,7 +175,8 @@ impl<S> Hub<S> {
         if conn.log_pos > number {
             return;
         }
-        let alone = self.log.len() == 1 && conn.outbox.is_empty() && !conn.blocked;
+        let alone =
+            self.log.len() == 1 && conn.outbox.is_empty() && !conn.blocked && !conn.is_stamped();
         let (true, Sink::Socket(fd), Phase::Open) = (alone, conn.sink, conn.phase) else {
             self.collect(key);
             self.write(key);

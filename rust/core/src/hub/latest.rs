@@ -98,20 +98,25 @@ impl<S> Hub<S> {
             .newest
             .after(lag.seen)
             .filter(|(_, newest)| sub.is_some_and(|sub| newest.audience.includes(sub, &self.subs)))
-            .filter_map(|(seq, newest)| Some((seq, newest.frame(codec)?)));
-        let (mut given, mut bytes, mut all) = (0, 0, true);
-        let before = conn.outbox.cost();
-        for (seq, frame) in missed {
-            if bytes >= most {
+            .filter_map(|(seq, newest)| Some((seq, newest.position, newest.frame(codec)?)));
+        let (mut given, mut all) = (0, true);
+        let (before, cost) = (conn.outbox.bytes(), conn.outbox.cost());
+        for (seq, position, frame) in missed {
+            if conn.outbox.bytes() - before >= most {
                 all = false;
                 break;
             }
             given += 1;
-            bytes += frame.len();
             lag.seen = seq;
-            conn.outbox.push(Piece::Newest(Arc::clone(frame)));
+            match (&mut conn.stamp, sub) {
+                (Some(stamp), Some(sub)) => conn.outbox.append(|out| {
+                    stamp.copy(sub, frame, [(position, 0..frame.len())].into_iter(), out);
+                }),
+                _ => conn.outbox.push(Piece::Newest(Arc::clone(frame))),
+            }
         }
-        self.ledger.own += conn.outbox.cost() - before;
+        let bytes = conn.outbox.bytes() - before;
+        self.ledger.own += conn.outbox.cost() - cost;
         lag.missed = lag.missed.saturating_sub(given);
         self.stats.deliveries += given;
         self.stats.messages_out += given;

@@ -82,6 +82,7 @@ impl<S> Hub<S> {
         let sub = &mut self.subs[key];
         topic.joining -= 1;
         topic.codecs[conn.codec.index()] += 1;
+        topic.stamped += u32::from(conn.is_stamped());
         topic.intercepting += u32::from(sub.intercepts.is_some());
         sub.place = u32::try_from(topic.members.len()).ok();
         topic.members.push(Member {
@@ -213,6 +214,7 @@ impl<S> Hub<S> {
             Some(place) => {
                 if let Some(conn) = self.conns.get(sub.conn) {
                     topic.codecs[conn.codec.index()] -= 1;
+                    topic.stamped -= u32::from(conn.is_stamped());
                 }
                 topic.intercepting -= u32::from(sub.intercepts.is_some());
                 let place = place as usize;

@@ -36,6 +36,7 @@ mod outbox;
 mod publish;
 mod run;
 mod send;
+mod stamp;
 mod stats;
 mod sub;
 mod sweep;
@@ -54,6 +55,7 @@ pub use listing::Facts;
 pub use outbox::{Discarded, Outbox};
 pub use publish::{Publish, Published};
 pub use send::{send, Sent};
+pub use stamp::{Frame, Line};
 pub use stats::{Histogram, Stats, FANOUT_BOUNDS};
 pub use sub::{Intercepts, Sub};
 pub use sweep::{Overdue, Silence, Swept};
@@ -156,6 +158,8 @@ pub struct Conn {
     /// Topics of `Delivery::Latest` it could not follow.
     lagging: Vec<latest::Lag>,
     subs: Vec<SubKey>,
+    /// Where it stands on its topics, for a connection whose frames all say so.
+    stamp: Option<Box<stamp::Stamp>>,
     id: Option<Arc<str>>,
 }
 
@@ -206,6 +210,8 @@ pub struct Hub<S> {
     /// Scratch of `collect`: runs that one connection is to be given, and through which place.
     due: Vec<(u64, SubKey)>,
     now_ms: u64,
+    /// When [`Hub::due_for_a_sign`] last looked.
+    signed_ms: u64,
     /// The epoch of topics that begin now. It grows whenever a topic with a history is forgotten, so
     /// that an offset of a topic's earlier life is never taken for one of its present life.
     epoch: u64,
@@ -239,6 +245,7 @@ impl<S> Hub<S> {
             scratch: Vec::new(),
             due: Vec::new(),
             now_ms: 0,
+            signed_ms: 0,
             epoch,
         }
     }
@@ -274,6 +281,7 @@ impl<S> Hub<S> {
             outbox: Outbox::default(),
             lagging: Vec::new(),
             subs: Vec::new(),
+            stamp: None,
             id: id.clone(),
         });
         if let Some(id) = id {
@@ -346,19 +354,25 @@ impl<S> Hub<S> {
         conn.is_some_and(|conn| conn.is_open() && !conn.blocked && conn.outbox.is_empty())
     }
 
-    /// Sends shared frames to one connection, ahead of what is queued for its topics. For one that
-    /// is not served on theirs yet.
-    pub fn give(&mut self, key: ConnKey, batch: &Arc<Batch>) {
+    /// Sends shared frames to the connection of one subscription, ahead of what is queued for its
+    /// topics. For a subscription that is not served on its topic yet. `frames` says where in the
+    /// batch each of them lies.
+    pub fn give(&mut self, key: ConnKey, sub: SubKey, batch: &Arc<Batch>, frames: &[Frame]) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.is_open()) else {
             return;
         };
-        let frames = u64::from(batch.frames);
-        let before = conn.outbox.cost();
-        conn.outbox.push(Piece::Shared(Arc::clone(batch)));
-        self.ledger.own += conn.outbox.cost() - before;
-        self.stats.deliveries += frames;
-        self.stats.messages_out += frames;
-        self.stats.outbox_bytes += batch.bytes.len();
+        let (before, cost) = (conn.outbox.bytes(), conn.outbox.cost());
+        match &mut conn.stamp {
+            Some(stamp) => conn.outbox.append(|out| {
+                stamp.copy(sub, &batch.bytes, frames.iter().cloned(), out);
+            }),
+            None => conn.outbox.push(Piece::Shared(Arc::clone(batch))),
+        }
+        self.ledger.own += conn.outbox.cost() - cost;
+        let count = u64::from(batch.frames);
+        self.stats.deliveries += count;
+        self.stats.messages_out += count;
+        self.stats.outbox_bytes += conn.outbox.bytes() - before;
         self.write(key);
     }
 

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::log::Position;
+
 use super::batch::Codec;
 use super::run::{Audience, Key, Run};
 
@@ -16,6 +18,7 @@ const KEPT_BYTES: usize = 192;
 /// The newest message of one key, encoded for every codec in use when it was published.
 #[derive(Debug)]
 pub(super) struct Newest {
+    pub position: Option<Position>,
     pub audience: Audience,
     pub frames: Vec<(Codec, Arc<[u8]>)>,
     bytes: usize,
@@ -74,6 +77,7 @@ impl Newests {
             self.by_seq.insert(
                 mark.seq,
                 Newest {
+                    position: mark.position,
                     audience,
                     frames,
                     bytes,

@@ -171,6 +171,7 @@ impl<S> Hub<S> {
             return;
         };
         let latest = topic.policy.delivery == Delivery::Latest;
+        let marked = latest || topic.stamped > 0;
         let mut frames = Vec::new();
         for codec in Codec::all() {
             let speakers = topic.codecs[codec.index()];
@@ -184,21 +185,22 @@ impl<S> Hub<S> {
                 batch.frames += 1;
                 run.bytes += added;
                 self.log_bytes += added;
-                if latest {
+                if marked {
                     frames.push((codec, start..start + added));
                 }
             } else {
                 self.stats.unencodable += u64::from(speakers);
             }
         }
-        if latest {
-            let key = message.conflated_by(topic);
+        if marked {
+            let key = latest.then(|| message.conflated_by(topic)).flatten();
             let cost = key.as_ref().map_or(0, Key::len) + std::mem::size_of::<Mark>();
             run.bytes += cost;
             self.log_bytes += cost;
             run.marks.push(Mark {
                 key,
                 seq: topic.seq,
+                position,
                 frames,
             });
         }
@@ -288,10 +290,17 @@ impl<S> Hub<S> {
         }
         self.stats.deliveries += frames;
         self.stats.messages_out += frames;
-        self.stats.outbox_bytes += batch.bytes.len();
-        let before = conn.outbox.cost();
-        conn.outbox.push(Piece::Shared(Arc::clone(batch)));
-        self.ledger.own += conn.outbox.cost() - before;
+        let (before, cost) = (conn.outbox.bytes(), conn.outbox.cost());
+        let codec = conn.codec;
+        match &mut conn.stamp {
+            Some(stamp) => conn.outbox.append(|out| {
+                let frames = run.marks.iter().filter_map(|mark| mark.frame(codec));
+                stamp.copy(sub, &batch.bytes, frames, out);
+            }),
+            None => conn.outbox.push(Piece::Shared(Arc::clone(batch))),
+        }
+        self.stats.outbox_bytes += conn.outbox.bytes() - before;
+        self.ledger.own += conn.outbox.cost() - cost;
         true
     }
 }

@@ -6,8 +6,11 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
+use crate::log::Position;
+
 use super::batch::{Batch, Codec, SubKey, TopicKey, CODECS};
 use super::budget::Ledger;
+use super::stamp::Frame;
 use super::sub::Sub;
 
 /// Bytes in one run before the next message starts another: bounds what one reader is handed at once.
@@ -58,9 +61,10 @@ impl Key {
 /// Where one message lies in its run, for each codec it was encoded for.
 #[derive(Debug)]
 pub(super) struct Mark {
-    /// None replaces nothing.
+    /// What a `latest` topic conflates by. None replaces nothing.
     pub key: Option<Key>,
     pub seq: u64,
+    pub position: Option<Position>,
     pub frames: Vec<(Codec, Range<usize>)>,
 }
 
@@ -73,12 +77,20 @@ pub(super) struct Run {
     pub sealed: [Option<Arc<Batch>>; CODECS],
     /// The topic's sequence number before the first message.
     pub seq: u64,
-    /// Where the messages lie, on a topic of `Delivery::Latest`.
+    /// Where the messages lie, on a topic of `Delivery::Latest` or with a stamped subscriber.
     pub marks: Vec<Mark>,
     pub bytes: usize,
     /// The next member to serve.
     pub cursor: usize,
     pub since: Instant,
+}
+
+impl Mark {
+    pub fn frame(&self, codec: Codec) -> Option<Frame> {
+        let mut frames = self.frames.iter();
+        let (_, range) = frames.find(|(its, _)| *its == codec)?;
+        Some((self.position, range.clone()))
+    }
 }
 
 impl Run {

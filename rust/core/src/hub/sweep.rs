@@ -81,4 +81,25 @@ impl<S> Hub<S> {
         self.expire_histories();
         Swept { overdue, to_ping }
     }
+
+    /// Open connections that are to be sent a sign of life, `sign_ms` of their mount after the last one
+    /// (0: never), for protocols in which the client says nothing. Call it with every sweep: what would
+    /// be late at the next one is due at this one. One that has not taken what it was given is not
+    /// due: what waits for it is a sign.
+    pub fn due_for_a_sign(&mut self, sign_ms: &dyn Fn(u16) -> u64) -> Vec<ConnKey> {
+        let now = self.now_ms;
+        let next = now + now.saturating_sub(std::mem::replace(&mut self.signed_ms, now));
+        let mut due = Vec::new();
+        for (key, conn) in &mut self.conns {
+            let every = sign_ms(conn.mount);
+            if every == 0 || conn.phase != Phase::Open || next < conn.seen_ms + every {
+                continue;
+            }
+            conn.seen_ms = now;
+            if !conn.blocked && conn.outbox.is_empty() {
+                due.push(key);
+            }
+        }
+        due
+    }
 }

@@ -56,6 +56,8 @@ pub struct Topic {
     pub joining: u32,
     /// Members per codec: a codec nobody speaks is not encoded.
     pub codecs: [u32; CODECS],
+    /// Members whose connection is stamped, see `stamp`.
+    pub(super) stamped: u32,
     /// Members whose channel intercepts some events.
     pub intercepting: u32,
     /// Messages published, for `Latest`.
@@ -81,6 +83,7 @@ impl Topic {
             runs: VecDeque::new(),
             joining: 0,
             codecs: [0; CODECS],
+            stamped: 0,
             intercepting: 0,
             seq: 0,
             newest: Newests::default(),

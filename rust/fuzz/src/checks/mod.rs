@@ -12,10 +12,12 @@ mod frames;
 mod grammar;
 mod heads;
 mod numbers;
+mod places;
 mod sockets;
 
 pub use feeds::feed;
 pub use frames::{frame_binary, frame_text};
 pub use heads::head;
 pub use numbers::varuint;
+pub use places::event_id;
 pub use sockets::websocket;

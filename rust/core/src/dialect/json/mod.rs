@@ -6,9 +6,11 @@
 //! is answered with an `error` that says what came and what is accepted, and the connection goes on.
 //! `docs/json.md` is the reference.
 //!
-//! `decode` reads messages, `receive` acts on them, `write` has the forms of all answers.
+//! `decode` reads messages, `receive` acts on them, `object` has the forms of all answers and `write`
+//! their frames.
 
 mod decode;
+pub(in crate::dialect) mod object;
 mod receive;
 mod write;
 
@@ -18,6 +20,7 @@ use crate::hub::{ConnKey, SubKey};
 use crate::log::Position;
 
 pub use decode::{decode, Message, Trouble};
+pub(in crate::dialect) use receive::{BUSY, NO_SUCH_TOPIC, TOO_MANY};
 
 /// The dialect; see the module's text.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +163,14 @@ impl<H> Dialect<H> for Json {
         websocket::ping(out);
     }
 
-    fn close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool {
+    fn close(
+        &self,
+        _: &mut Gateway<H>,
+        _: ConnKey,
+        code: u16,
+        reason: &str,
+        out: &mut Vec<u8>,
+    ) -> bool {
         websocket::close(code, reason, out)
     }
 }

@@ -14,12 +14,12 @@ const NOT_TEXT: Trouble = Trouble {
     message: "a message is text; bytes travel as base64 in a payload",
     accepted: r#"[{"type":"subscribe","topic":"room:1"}]"#,
 };
-const NO_SUCH_TOPIC: Trouble = Trouble {
+pub(in crate::dialect) const NO_SUCH_TOPIC: Trouble = Trouble {
     code: "unmatched_topic",
     message: "nothing here serves this topic",
     accepted: "[]",
 };
-const TOO_MANY: Trouble = Trouble {
+pub(in crate::dialect) const TOO_MANY: Trouble = Trouble {
     code: "too_many_subscriptions",
     message: "this connection has as many subscriptions as it may",
     accepted: r#"[{"type":"unsubscribe"}]"#,
@@ -34,7 +34,7 @@ const NOT_SUBSCRIBED: Trouble = Trouble {
     message: "this connection is not subscribed to the topic",
     accepted: r#"[{"type":"subscribe"}]"#,
 };
-const BUSY: Trouble = Trouble {
+pub(in crate::dialect) const BUSY: Trouble = Trouble {
     code: "busy",
     message: "too much of this connection, or of all, waits to be handled; try again later",
     accepted: "[]",

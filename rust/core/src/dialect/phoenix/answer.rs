@@ -121,7 +121,14 @@ impl<H> Dialect<H> for Phoenix {
         websocket::ping(out);
     }
 
-    fn close(&self, code: u16, reason: &str, out: &mut Vec<u8>) -> bool {
+    fn close(
+        &self,
+        _: &mut Gateway<H>,
+        _: ConnKey,
+        code: u16,
+        reason: &str,
+        out: &mut Vec<u8>,
+    ) -> bool {
         websocket::close(code, reason, out)
     }
 }
