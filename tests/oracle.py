@@ -239,8 +239,15 @@ def text_reply(
     return head.encode() + _answer(status, response_json) + b"]"
 
 
-def text_broadcast(topic: str, event: str, payload_json: bytes) -> bytes:
-    return text_push("null", topic, event, payload_json)
+def text_broadcast(
+    topic: str, event: str, payload_json: bytes, offset: int | None = None
+) -> bytes:
+    head = f"[null,{_offset_ref(offset)},{quote(topic)},{quote(event)},"
+    return head.encode() + payload_json + b"]"
+
+
+def _offset_ref(offset: int | None) -> str:
+    return "null" if offset is None else f'"@{offset}"'
 
 
 def text_close(join_ref_json: str, topic: str) -> bytes:
@@ -269,8 +276,8 @@ def v1_reply(
     return _v1(topic_json, "phx_reply", _answer(status, response_json), ref_json)
 
 
-def v1_broadcast(topic: str, event: str, payload_json: bytes) -> bytes:
-    return _v1(quote(topic), event, payload_json, "null")
+def v1_broadcast(topic: str, event: str, payload_json: bytes, offset: int | None = None) -> bytes:
+    return _v1(quote(topic), event, payload_json, _offset_ref(offset))
 
 
 def v1_close(join_ref_json: str, topic: str) -> bytes:

@@ -239,9 +239,17 @@ class OracleHub:
     def live(self, channel: Channel) -> bool:
         return channel.client.channels.get(channel.topic) is channel
 
-    def join_ok(self, channel: Channel, response: bytes, binary: bool) -> Outcome:
+    def join_ok(
+        self, channel: Channel, response: bytes, binary: bool, place: tuple[int, int] | None
+    ) -> Outcome:
+        """``place`` is (epoch, offset) of the topic when it keeps a log."""
         if not self.live(channel) or channel.state != "joining":
             return "ended"
+        if place is not None and not binary and response[:1] == b"{":
+            epoch, offset = place
+            own = response.strip()[1:-1].strip()
+            told = f'"epoch":{epoch},"offset":{offset}'.encode()
+            response = b"{" + own + (b"," if own else b"") + told + b"}"
         try:
             self._join_reply(channel, "ok", response, binary)
         except oracle.TooLong:
@@ -330,9 +338,15 @@ class OracleHub:
             self._join_reply(channel, "error", response, False)
 
     def publish(
-        self, topic: str, event: str, payload: bytes, binary: bool, exclude: Channel | None
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        binary: bool,
+        exclude: Channel | None,
+        offset: int | None,
     ) -> list[Channel]:
-        """Returns the channels that intercept the event."""
+        """Returns the channels that intercept the event. ``offset`` is its number in the log."""
         self._keep(topic, event, payload, binary)
         intercepting: list[Channel] = []
         for client in self.clients:
@@ -343,7 +357,7 @@ class OracleHub:
                 intercepting.append(channel)
             elif not binary:
                 write = oracle.v1_broadcast if client.v1 else oracle.text_broadcast
-                client.said.append((TEXT, write(topic, event, payload)))
+                client.said.append((TEXT, write(topic, event, payload, offset)))
             elif not client.v1:
                 client.said.append((BINARY, oracle.binary_broadcast(topic, event, payload)))
         return intercepting

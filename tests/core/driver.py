@@ -42,6 +42,9 @@ class Transport:
     def abort(self) -> None:
         self.ends.append("abort")
 
+    def get_protocol(self) -> Transport:
+        return self
+
     def hold(self) -> None:
         self.held += 1
 

@@ -200,7 +200,8 @@ class Pair:
     def join_ok(self, pick: int, payload: bytes, binary: bool) -> None:
         for handle, channel in self.channels[pick % 3 :: 3]:
             body = json_or(payload, binary)
-            expected = self.oracle.join_ok(channel, body, binary)
+            place = self.hub.position(channel.topic) if self.oracle.live(channel) else None
+            expected = self.oracle.join_ok(channel, body, binary, place)
             self.outcome(lambda h=handle, b=body: self.hub.join_ok(h.sub, b, binary), expected)
             self.same_questions([])
 
@@ -246,8 +247,10 @@ class Pair:
         body = json_or(payload, binary)
         exclude = found[1] if found else None
         sub = found[0].sub if found else 0
-        expected = self.oracle.publish(topic, event, body, binary, exclude)
-        asked = self.hub.publish(topic, event, body, binary, None, sub)[1] or []
+        position, asked = self.hub.publish(topic, event, body, binary, None, sub)
+        offset = None if position is None else position[1]
+        expected = self.oracle.publish(topic, event, body, binary, exclude, offset)
+        asked = asked or []
         handles = [handle for handle, channel in self.channels if channel in expected]
         assert sorted(handle.sub for handle in asked) == sorted(handle.sub for handle in handles)
         self.same_history(topic)

@@ -95,6 +95,9 @@ class EventStream:
     def eof_received(self) -> bool | None:
         return None  # the transport closes
 
+    def hold(self) -> None:
+        """A stream asks once: there is nothing more to read."""
+
     def pause_writing(self) -> None:
         """The hub knows: it gave the transport the bytes."""
 
