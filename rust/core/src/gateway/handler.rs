@@ -102,6 +102,33 @@ pub trait Handler: Send + Sync {
     }
 }
 
+/// What a handler wants of the driver.
+pub struct Request {
+    pub topic: Arc<str>,
+    pub what: Box<dyn Any + Send + Sync>,
+}
+
+/// A handler that panicked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crash {
+    pub topic: Arc<str>,
+    pub service: &'static str,
+    pub message: String,
+}
+
+/// A message that a handler published and that somebody of the driver's wants to see.
+#[derive(Debug)]
+pub struct Echo {
+    pub topic: Arc<str>,
+    pub event: Box<str>,
+    pub payload: Box<[u8]>,
+    pub binary: bool,
+    /// Subscriptions whose channel sees it before its client does.
+    pub interceptors: Vec<SubKey>,
+    /// Whether the topic is watched ([`Gateway::watch`]).
+    pub watched: bool,
+}
+
 /// What the gateway does for handlers: [`Act`] without a topic.
 pub(super) trait Desk {
     fn now_ms(&self) -> u64;

@@ -33,10 +33,9 @@ use crate::ws::{Assembler, FrameReader};
 
 pub use dialect::{Began, Dialect, End, Notes, Recovery};
 pub use event::{Body, Event};
-pub use handler::{Act, Asking, Decision, Handler, OwnerKey, Said, Service};
+pub use handler::{Act, Asking, Crash, Decision, Echo, Handler, OwnerKey, Request, Said, Service};
 pub use inward::{Full, Inward, InwardLimits};
 use owners::Owners;
-pub use owners::{Crash, Echo, Request};
 pub use replay::Want;
 use replay::{Replays, Resume};
 pub use subscribe::{Join, Refusal, Target};

@@ -15,7 +15,7 @@ use slotmap::SlotMap;
 use crate::hub::SubKey;
 use crate::log::Position;
 
-use super::handler::{Desk, OwnerKey, Place};
+use super::handler::{Crash, Desk, Echo, OwnerKey, Place, Request};
 use super::{
     Act, Asking, Body, Decision, End, Gateway, Handler, Kind, Said, Service, Stage, Subscription,
     Unsent, Verdict,
@@ -46,33 +46,6 @@ struct Owner {
 enum Pending {
     Joined(OwnerKey, SubKey),
     Left(OwnerKey, SubKey),
-}
-
-/// What a handler wants of the driver.
-pub struct Request {
-    pub topic: Arc<str>,
-    pub what: Box<dyn Any + Send + Sync>,
-}
-
-/// A handler that panicked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Crash {
-    pub topic: Arc<str>,
-    pub service: &'static str,
-    pub message: String,
-}
-
-/// A message that a handler published and that somebody of the driver's wants to see.
-#[derive(Debug)]
-pub struct Echo {
-    pub topic: Arc<str>,
-    pub event: Box<str>,
-    pub payload: Box<[u8]>,
-    pub binary: bool,
-    /// Subscriptions whose channel sees it before its client does.
-    pub interceptors: Vec<SubKey>,
-    /// Whether the topic is watched ([`Gateway::watch`]).
-    pub watched: bool,
 }
 
 /// See the module's text.
