@@ -109,7 +109,7 @@ class TestChannel:
             gateway.build()
         assert str(caught.value) == (
             "channel('room') names socket '/nowhere', which is not declared; declared are "
-            "/socket, /ws, /admin"
+            "/socket, /ws, /sse, /admin"
         )
 
     @pytest.mark.parametrize(

@@ -313,8 +313,8 @@ GROUPS: Sequence[tuple[str, str, tuple[Spec, ...]]] = (
     (
         "Storage, neighbours, access",
         "Read and checked at every start, so that an environment is checked as a whole. "
-        "`moda check` looks at the database's place; the rest is for capabilities this version "
-        "does not have.",
+        "The database is opened for durable histories and API keys ([store.md](store.md)); the "
+        "rest is for capabilities this version does not have.",
         _STORAGE,
     ),
 )
