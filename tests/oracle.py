@@ -239,9 +239,7 @@ def text_reply(
     return head.encode() + _answer(status, response_json) + b"]"
 
 
-def text_broadcast(
-    topic: str, event: str, payload_json: bytes, offset: int | None = None
-) -> bytes:
+def text_broadcast(topic: str, event: str, payload_json: bytes, offset: int | None = None) -> bytes:
     head = f"[null,{_offset_ref(offset)},{quote(topic)},{quote(event)},"
     return head.encode() + payload_json + b"]"
 

@@ -156,6 +156,8 @@ def test_every_public_name_and_method_has_a_place_in_the_reference():
         "configure",
         "build",
         "trim",
+        "durable",
+        "tokens_ended",
         "document",
         "start",
         "stop",

@@ -230,8 +230,8 @@ def check_console(folder: Path) -> Finding:
 
 
 def check_database(url: str) -> Finding:
-    """Whether a SQLite file can be written. Never fatal: nothing is kept in it yet, and a gateway in
-    a read-only folder serves as well as any other.
+    """Whether a SQLite file can be written. Never fatal: a gateway without durable topics and keys
+    serves from a read-only folder as well as from any other.
 
     Other databases are asked when they are connected to.
     """
