@@ -21,14 +21,12 @@ def admit(connect: Connect) -> Socket:
 
 @gateway.channel("room:{name}")
 class Room(Channel):
-    """``gated`` joins wait until another room says ``open`` for the topic, a ``stuck`` one for ever."""
+    """``gated`` joins wait until another room says ``open`` for the topic."""
 
     async def join(self, payload: Any) -> dict[str, Any]:
         joins[self.topic] += 1
         number = joins[self.topic]
         begun[self.topic].set()
-        if payload.get("stuck"):
-            await asyncio.Event().wait()
         if payload.get("gated"):
             await gates[self.topic].wait()
         return {"join": number, "token": self.socket.principal}
