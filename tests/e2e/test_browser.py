@@ -38,3 +38,9 @@ def test_event_sources_miss_nothing_and_know_when_not_to_come_back(
     streams: Running, node: Path
 ) -> None:
     passes("event_source.test.mjs", streams, node)
+
+
+def test_a_stock_channel_comes_back_without_a_gap_by_the_lines_of_the_wires_page(
+    streams: Running, node: Path
+) -> None:
+    passes("resume.test.mjs", streams, node)
