@@ -30,8 +30,7 @@ def test_everything_that_can_be_said_is_read() -> None:
     ) == Policy(
         delivery="latest",
         key="/symbol",
-        history=History(100, 300.0),
-        durable=True,
+        history=History(100, 300.0, durable=True),
         rate=Rate(6000, 60.0),
         max_subscribers=500,
         access="key:ingest",
@@ -103,7 +102,7 @@ def test_an_unknown_key_is_an_error_that_says_which_was_meant() -> None:
     assert str(caught.value) == (
         'my.yaml: #/channels/room/x-moda/max_subscribers: channel "room": x-moda has no'
         ' "max_subscribers" (did you mean "maxSubscribers"?); accepted: delivery, key, history,'
-        " rate, maxSubscribers, access, publish, handler"
+        " rate, maxSubscribers, access, presence, publish, handler"
     )
 
 

@@ -167,6 +167,10 @@ class StreamMount(Mount):
             return bad_request(f"a topic takes {MAX_TOPIC} bytes, got {longest}", "topic")
         if _last_id(upgrade, negotiated) == CLOSED:
             return Refused(204, reason="closed")
+        # A connect hook gets it as the token, as it does a socket's ``authToken``.
+        bearer = upgrade.header(b"authorization")
+        if negotiated.token is None and bearer is not None and bearer[:7].lower() == b"bearer ":
+            negotiated.token = bearer[7:].strip().decode("latin-1")
         return negotiated
 
     def _accepted(
