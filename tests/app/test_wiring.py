@@ -192,9 +192,13 @@ class TestCounters:
         assert 'moda_connections{mount="/socket"} 1.0' in page
         assert 'moda_connections{mount="/admin"} 1.0' in page
         await leaving.close()
-        await until(lambda: gateway.connections() == {"/socket": 0, "/ws": 0, "/sse": 0, "/admin": 1})
+        await until(
+            lambda: gateway.connections() == {"/socket": 0, "/ws": 0, "/sse": 0, "/admin": 1}
+        )
         await staying.close()
-        await until(lambda: gateway.connections() == {"/socket": 0, "/ws": 0, "/sse": 0, "/admin": 0})
+        await until(
+            lambda: gateway.connections() == {"/socket": 0, "/ws": 0, "/sse": 0, "/admin": 0}
+        )
 
     async def test_prices_have_their_counters(self, assembled):
         assert "\nmoda_prices_" in await get(await assembled(), "/metrics")

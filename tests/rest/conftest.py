@@ -81,6 +81,7 @@ async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
         gateway = gateway or Gateway(builtins=False)
         gateway.channel("room:{name}", history=History(size=10))(Stream())
         gateway.channel("plain:{name}")(Stream())
+        gateway.channel("full:{name}", presence="list")(Stream())
         gateway.channel("kept:{name}", history=History(size=9_000, durable=True))(Stream())
         settings = load_settings(
             {

@@ -27,7 +27,8 @@ async def run(api, command: str) -> dict:
 
 async def test_every_curl_example_is_answered_as_the_page_says(api):
     answers = [await run(api, command) for command in commands()]
-    one, batch, once, page, topic, last, since, timed, closed = answers
+    one, batch, once, page, topic, present, last, since, timed, closed = answers
+    assert present == {"topic": "room:lobby", "count": 0, "presences": {}}
     assert one["offset"] == 1
     assert [sorted(result) for result in batch["results"]] == [
         ["epoch", "offset"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 
+from gateway import until
 from json_client import JsonClient
 from moda.errors import Unavailable
 from phoenix import Phoenix
@@ -39,6 +40,24 @@ async def test_a_topic_nobody_is_on_is_there_and_one_that_nothing_serves_is_not(
     assert (answer.status, answer.body["error"]["code"]) == (404, "unmatched_topic")
     assert (await api.history("nowhere")).body["error"]["code"] == "unmatched_topic"
     assert (await api.history("plain:1")).body["error"]["code"] == "no_history"
+
+
+async def test_a_topic_says_who_is_present(api):
+    nobody = {"topic": "full:1", "count": 0, "presences": {}}
+    assert (await api.get("/topics/full:1/presence")).body == nobody
+    first, second = await Phoenix.open(api.running.ws()), await Phoenix.open(api.running.ws())
+    await first.join("full:1")
+    await second.join("full:1")
+    body = (await api.get("/topics/full:1/presence")).body
+    assert body["count"] == 2
+    assert [len(one["metas"]) for one in body["presences"].values()] == [1, 1]
+    assert body["presences"] == api.running.gateway.presence("full:1")
+    await first.close()
+    await until(lambda: api.running.gateway.presence("full:1").keys() < body["presences"].keys())
+    assert (await api.get("/topics/full:1/presence")).body["count"] == 1
+    await second.close()
+    assert (await api.get("/topics/plain:1/presence")).body["count"] == 0
+    assert (await api.get("/topics/nowhere/presence")).status == 404
 
 
 async def test_a_topic_may_have_any_name(api):

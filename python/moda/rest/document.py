@@ -17,7 +17,14 @@ from litestar.openapi.spec import (
 )
 
 from moda.rest.batch import MAX_MESSAGES, MAX_NAME
-from moda.rest.model import Disconnected, HistoryPage, Published, TopicPage, TopicState
+from moda.rest.model import (
+    Disconnected,
+    HistoryPage,
+    Published,
+    TopicPage,
+    TopicPresence,
+    TopicState,
+)
 
 __all__ = [
     "ANSWERS",
@@ -134,6 +141,15 @@ ANSWERS = {
         a_page={"topics": [_STATE], "next": "room:1", "complete": True},
     ),
     "topic": _answer(TopicState, "The topic", a_topic=_STATE),
+    "presence": _answer(
+        TopicPresence,
+        "Who is present",
+        two_tabs_of_one_user={
+            "topic": "room:1",
+            "count": 2,
+            "presences": {"ada": {"metas": [{"phx_ref": "F1.1"}, {"phx_ref": "F1.2"}]}},
+        },
+    ),
     "history": _answer(
         HistoryPage,
         "A page of messages, oldest first",

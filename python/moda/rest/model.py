@@ -90,6 +90,14 @@ class TopicState(msgspec.Struct, frozen=True):
     offset: int | None
 
 
+class TopicPresence(msgspec.Struct, frozen=True):
+    """Who is present on a topic of this node, ``{key: {"metas": [...]}}``, and how many ``metas``."""
+
+    topic: str
+    count: int
+    presences: dict[str, Any]
+
+
 class TopicPage(msgspec.Struct, frozen=True):
     """A page of topics in the order of their UTF-8 bytes. ``next`` is the ``after`` of the next page,
     null on the last. ``complete`` false: the database does not answer, so durable topics that

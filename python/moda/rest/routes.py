@@ -145,6 +145,16 @@ def routes(
         return answer(await topics.state(readable(request)))
 
     @get(
+        "/topics/{topic:str}/presence",
+        opt={"need": "read"},
+        summary="Who is present on a topic",
+        description="Of this node. Nobody is on a topic that is declared without presence.",
+        responses={200: ANSWERS["presence"], **refusals(400, 401, 403, 404, 421)},
+    )
+    async def presence(request: AnyRequest, topic: TopicInPath) -> Response[Any]:
+        return answer(topics.presence(readable(request)))
+
+    @get(
         "/topics/{topic:str}/history",
         opt={"need": "read"},
         summary="What a topic keeps",
@@ -209,7 +219,7 @@ def routes(
 
     return Router(
         prefix,
-        route_handlers=[publish, list_topics, one_topic, history, disconnect_id],
+        route_handlers=[publish, list_topics, one_topic, presence, history, disconnect_id],
         guards=[guard],
         tags=["topics"],
     )

@@ -13,13 +13,22 @@ from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
+import orjson
 
 from moda._core import kept_messages, kept_since, read_record, topic_facts, topic_names
 from moda.durable import DurableTopics
 from moda.errors import StoreError
 from moda.hub import Hub
 from moda.ports import Extent
-from moda.rest.model import HistoryPage, KeptMessage, Problem, TopicPage, TopicState, shown
+from moda.rest.model import (
+    HistoryPage,
+    KeptMessage,
+    Problem,
+    TopicPage,
+    TopicPresence,
+    TopicState,
+    shown,
+)
 
 __all__ = ["MAX_PAGE", "Start", "Topics", "read_position"]
 
@@ -133,6 +142,16 @@ class Topics:
             except StoreError:
                 extent = None  # what the engine knows of it is served
         return self._state(topic, extent)
+
+    def presence(self, topic: str) -> TopicPresence:
+        """Who is on a topic. Problem 404 for one that nothing serves."""
+        if topic_facts(self._hub.core, topic) is None:
+            raise unmatched(topic)
+        read = self._hub.core.presence(topic)
+        if read is None:
+            return TopicPresence(topic, 0, {})
+        known = orjson.loads(read)
+        return TopicPresence(topic, known["count"], known["presences"])
 
     async def history(self, topic: str, start: Start, limit: int) -> HistoryPage:
         """One page of what a topic keeps. Problem 404 for a topic that keeps nothing or that nothing
