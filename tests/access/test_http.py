@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar import Litestar, Request, get, post
+from litestar import Litestar, Request, get
 from litestar.testing import TestClient
 
 from moda.access import (
@@ -20,7 +20,7 @@ from moda.access import (
     Tiers,
     new_key,
 )
-from moda.access.http import access_middleware, credential_of, principal_of, requires
+from moda.access.http import access_middleware, credential_of, principal_of
 from moda.access.keys import KeyStore, MemoryKeys
 from moda.errors import Denied, ModaError
 from moda.serve.api import litestar_app
@@ -36,12 +36,6 @@ async def who(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """Says who asks."""
     principal = principal_of(request.scope)  # type: ignore[arg-type]
     return {"id": principal.id, "kind": principal.kind}
-
-
-@post("/publish", guards=[requires("publish")], status_code=200)
-async def publish() -> dict[str, Any]:
-    """For those who may publish."""
-    return {}
 
 
 class Away(MemoryKeys):
@@ -62,7 +56,7 @@ def client(
     face = Face(
         "test",
         dict,
-        routes=(who, publish),
+        routes=(who,),
         middleware=(access_middleware(authentication, limiter),),
     )
     return TestClient(litestar_app(face))
@@ -101,25 +95,6 @@ def test_a_wrong_credential_is_401_and_says_why_without_repeating_it():
 def test_a_store_that_is_away_is_503_with_a_time_to_come_back():
     answer = client(Away()).get("/who", headers=bearer(new_key()))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-
-
-@pytest.mark.parametrize(
-    ("credential", "status", "reason"),
-    [
-        (None, 401, "missing"),
-        ("public-key", 403, "scope"),
-        ("internal-key", 200, None),
-        ("admin-key", 200, None),
-        (token(), 403, "scope"),
-        (token(scope="publish"), 200, None),
-        (token(publish=["room:1"]), 200, None),
-    ],
-)
-def test_a_guard_asks_for_a_scope(credential, status, reason):
-    answer = client().post("/publish", headers={} if credential is None else bearer(credential))
-    assert answer.status_code == status
-    if reason is not None:
-        assert answer.json()["error"]["extra"]["reason"] == reason
 
 
 def test_a_client_over_its_limit_is_429_until_the_time_it_was_told():

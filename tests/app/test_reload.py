@@ -83,12 +83,12 @@ async def test_channels_of_code_are_found_before_and_after(gateway, serve, conne
 
 async def test_the_same_file_again_changes_nothing(gateway, serve, path):
     await serve(gateway)
-    routes = len(gateway._routes)
+    routes = len(gateway._layout.routes)
     assert not await gateway.reload()
     path.write_text(channels(room="string"))
     for _ in range(3):
         await gateway.reload()
-    assert len(gateway._routes) == routes
+    assert len(gateway._layout.routes) == routes
 
 
 WRONG = {
@@ -121,7 +121,7 @@ async def test_a_route_the_engine_refuses_brings_the_old_ones_back(
     gateway, serve, connect, path, monkeypatch
 ):
     client = await connect(await serve(gateway))
-    expose, core = gateway._expose, gateway.hub.core
+    expose, core = gateway._layout._expose, gateway.hub.core
     calls = []
 
     def half(laid):
@@ -132,7 +132,7 @@ async def test_a_route_the_engine_refuses_brings_the_old_ones_back(
             raise ConfigurationError("half done")
         expose(laid)
 
-    monkeypatch.setattr(gateway, "_expose", half)
+    monkeypatch.setattr(gateway._layout, "_expose", half)
     path.write_text(channels(hall="integer"))
     with pytest.raises(ConfigurationError, match="half done"):
         await gateway.reload()

@@ -225,7 +225,7 @@ class Engine:
 def dispatch(serves: Any, **route: Any) -> tuple[Dispatch, Engine]:
     hub, engine = Hub(), Engine()
     hub.core = engine  # type: ignore[assignment]
-    return Dispatch(hub, [Route("room:{name}", serves, **route)]), engine
+    return Dispatch(hub, {0: Route("room:{name}", serves, **route)}), engine
 
 
 def join(

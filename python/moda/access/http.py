@@ -1,4 +1,4 @@
-"""Who may, over HTTP: a middleware that finds out and counts, and guards that ask.
+"""Who asks, over HTTP: a middleware that finds out and counts.
 
 A credential comes as ``Authorization: Bearer``, as ``X-API-Key``, or as ``?token=`` / ``?key=`` for
 clients that can send no header (an ``EventSource``); in this order, the first that is there counts.
@@ -12,17 +12,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl
 
-from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException
-from litestar.handlers.base import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from moda.access.limits import RateLimiter, Verdict, address_of
 from moda.errors import Denied
 from moda.principal import ANONYMOUS, Authenticator, Principal
 
-__all__ = ["access_middleware", "credential_of", "principal_of", "requires", "unlimited"]
+__all__ = ["access_middleware", "credential_of", "principal_of", "unlimited"]
 
 PRINCIPAL: Final = "moda.principal"
 
@@ -120,30 +118,6 @@ def access_middleware(
         return answer
 
     return middleware
-
-
-def requires(scope: str) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
-    """A Litestar guard: 401 for nobody, 403 for somebody who has not ``scope``.
-
-    A JSON Web Token reaches ``read`` and ``publish`` by its rules too; the route still asks
-    ``principal.may_subscribe(topic)`` or ``may_publish(topic)`` for the topic at hand.
-    """
-
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        principal = principal_of(cast(Mapping[str, Any], connection.scope))
-        if principal.kind == "anonymous":
-            raise refusal(
-                Denied(
-                    "missing",
-                    "no credential; accepted: Authorization: Bearer, X-API-Key, or ?token=",
-                )
-            )
-        ruled = {"read": principal.rules.subscribe, "publish": principal.rules.publish}
-        if principal.has(scope) or (principal.kind == "jwt" and ruled.get(scope) is not None):
-            return
-        raise refusal(Denied("scope", f"this credential has not the scope {scope}"))
-
-    return guard
 
 
 def refusal(denied: Denied) -> HTTPException:

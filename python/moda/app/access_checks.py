@@ -5,7 +5,7 @@ from __future__ import annotations
 from moda.access.jwks import KeySource
 from moda.app.settings import Settings
 from moda.errors import ConfigurationError
-from moda.serve.exposure import SHORTEST_TOKEN
+from moda.serve.exposure import check_guessable
 from moda.serve.preflight import Finding
 
 __all__ = ["check_access"]
@@ -36,16 +36,8 @@ def _keys(settings: Settings) -> tuple[str, ...]:
 
 def _check_keys(settings: Settings) -> Finding:
     keys = _keys(settings)
-    short = sum(1 for key in keys if len(key) < SHORTEST_TOKEN)
-    if short:
-        return Finding(
-            "keys",
-            "warning",
-            f"{short} of {len(keys)} API keys of the environment have fewer than {SHORTEST_TOKEN} "
-            "characters: they can be guessed",
-            "openssl rand -hex 32 makes one that cannot",
-        )
-    return Finding("keys", "ok", f"{len(keys)} API keys in the environment")
+    guessable = check_guessable("keys", "API keys of the environment", keys)
+    return guessable or Finding("keys", "ok", f"{len(keys)} API keys in the environment")
 
 
 def _check_tokens(settings: Settings) -> Finding:

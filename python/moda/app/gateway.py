@@ -19,24 +19,16 @@ from typing import Any, TypeVar, overload
 import structlog
 
 from moda import asyncapi as documents
-from moda.app.declared import (
-    Declared,
-    Laid,
-    checker,
-    declared_channel,
-    served_by_document,
-    twice,
-    unkept,
-)
+from moda.app.declared import Declared, declared_channel, served_by_document
+from moda.app.layout import Layout
 from moda.app.sockets import SocketRules, declared_socket
 from moda.app.supervisor import Supervisor
-from moda.channel import Stream
 from moda.errors import ConfigurationError, StoreError
 from moda.hub import Hub
 from moda.message import Delivery, History, Kept, Position, Presence, Raw, ServiceStatus
-from moda.ports import Key, Log, Retention, Store
+from moda.ports import Key, Log, Store
 from moda.wire.expiry import Expiry
-from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, Rate, Route, SocketDialect
+from moda.wire.phoenix import ConnectHook, Dispatch, Mount, MountOptions, SocketDialect
 from moda.wire.sse import SIGN_SECONDS, StreamMount
 
 __all__ = ["Gateway"]
@@ -47,9 +39,6 @@ Registered = TypeVar("Registered")
 DEFAULT_SOCKET = "/socket"
 JSON_SOCKET = "/ws"
 STREAMS = "/sse"
-NEWEST = 1_000
-"""Messages of a durable topic that are kept in memory too; what is older is read from the database."""
-
 TRIM_SECONDS = 5.0
 """How often durable topics are held to their age."""
 
@@ -95,12 +84,10 @@ class Gateway:
         self._services: dict[str, Callable[[], ServiceStatus]] = {}
         self._mounts: list[Mount] | None = None
         self._expiry: Expiry | None = None
-        self._routes: list[Route] = []
         self._document: documents.Document | None = None
         self._own: frozenset[str] = frozenset()
-        self._laid: list[Laid] = []
+        self._layout: Layout | None = None
         self._store: Store | None = None
-        self._numbers: dict[tuple[Any, ...], int] = {}
         self._servers: Sequence[documents.Server] = ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
@@ -265,8 +252,10 @@ class Gateway:
         self._must_run("publish")
         self._must_be_on_the_loop("publish", "topic, event, payload")
         prepared = self.hub.prepare(topic, event, payload, key)
+        if once is None:
+            return await self.hub.publish_durably(prepared)
         digest = hashlib.sha256(repr(prepared).encode()).digest()
-        return await self.hub.publish_durably(prepared, None if once is None else Key(once, digest))
+        return await self.hub.publish_durably(prepared, Key(once, digest))
 
     def disconnect(self, socket_id: str) -> int:
         """Closes every connection whose Socket has that id (1001); returns how many.
@@ -404,8 +393,9 @@ class Gateway:
             )
             kind = StreamMount if streams else Mount
             mounts[path] = kind(self.hub, options, number, self._expiry)
-        self._laid = self._lay(registry, self._own, mounts)
-        self._expose(self._laid)
+        layout = Layout(self.hub, self._declared, mounts)
+        layout.expose(layout.lay(registry, self._from_document(registry, self._own)))
+        self._layout = layout
         self._mounts = list(mounts.values())
         return self._mounts
 
@@ -417,26 +407,38 @@ class Gateway:
         on keeps its delivery, key and history. Python modules are not loaded again. ConfigurationError if
         the document cannot be used; nothing has changed then.
         """
-        if self._mounts is None or self._asyncapi is None or isinstance(self._asyncapi, bytes):
+        layout = self._layout
+        if layout is None or self._asyncapi is None or isinstance(self._asyncapi, bytes):
             return False
         # Megabytes of YAML and hundreds of schemas: the loop serves meanwhile.
         document, own, registry = await asyncio.to_thread(self._read_again)
         if document.root == self.document.root:
             return False
-        mounts = {mount.options.path: mount for mount in self._mounts}
-        laid = self._lay(registry, own, mounts)
-        try:
-            self._expose(laid)
-        except ConfigurationError:
-            self._expose(self._laid)
-            raise
-        self._laid, self._document, self._own = laid, document, own
+        laid = layout.lay(
+            registry, self._from_document(registry, own), running=self._loop is not None
+        )
+        layout.expose(laid)
+        self._document, self._own = document, own
         _warn(document)
         return True
 
     def _read_again(self) -> tuple[documents.Document, frozenset[str], documents.Registry]:
         document, own = self._read()
         return document, own, documents.Registry(document)
+
+    def _from_document(self, registry: documents.Registry, own: frozenset[str]) -> list[Declared]:
+        """What the application's document declares and no code has registered.
+
+        moda's own channels are not among them: who serves those is wired in code, or nobody.
+        """
+        if self._asyncapi is None:
+            return []
+        known = {id(registry.declared(declared.pattern)) for declared in self._declared}
+        return [
+            served_by_document(route)
+            for route in registry.routes
+            if id(route) not in known and route.address not in own
+        ]
 
     @property
     def document(self) -> documents.Document:
@@ -466,7 +468,8 @@ class Gateway:
         self._started = time.monotonic()
         if self._store is not None and self.durable:
             await self._store.start()
-        dispatch = Dispatch(self.hub, self._routes, self._expiry)
+        assert self._layout is not None
+        dispatch = Dispatch(self.hub, self._layout.routes, self._expiry)
         self.hub.start(dispatch.join, _complain, dispatch.start_joins)
         self.supervisor.start()
 
@@ -496,7 +499,7 @@ class Gateway:
     @property
     def durable(self) -> bool:
         """Whether any topic's history is durable: only then is the database opened. After :meth:`build`."""
-        return self.hub.durable is not None and bool(self.hub.durable.keep)
+        return self._layout is not None and self._layout.durable
 
     def health(self) -> dict[str, ServiceStatus]:
         """Every service's line of ``/health``, background jobs that keep failing included."""
@@ -539,139 +542,6 @@ class Gateway:
             raise ConfigurationError(
                 f"{call} comes too late: the gateway has been built, and would ignore it"
             )
-
-    def _lay(
-        self, registry: documents.Registry, own: frozenset[str], mounts: Mapping[str, Mount]
-    ) -> list[Laid]:
-        """All routes of a document and of code, checked; the engine knows nothing of them yet."""
-        seen: dict[tuple[str, str], Declared] = {}
-        return [
-            self._laid_route(declared, mounts, registry, seen)
-            for declared in [*self._declared, *self._from_document(registry, own)]
-        ]
-
-    def _expose(self, laid: Sequence[Laid]) -> None:
-        """Makes these routes the ones that joins find, in place of those before."""
-        core = self.hub.core
-        numbers = []
-        for one in laid:
-            known = (one.route.pattern, one.engine, tuple(mount.number for mount in one.reached))
-            number = self._numbers.get(known)
-            if number is None:
-                stream, delivery, key, size, ttl_ms, intercept, durable, handlers = one.engine
-                try:
-                    number = core.route(
-                        stream=stream,
-                        delivery=delivery,
-                        key=key,
-                        history_size=size,
-                        history_ttl_ms=ttl_ms,
-                        intercept=list(intercept),
-                        durable=durable,
-                        handlers=handlers,
-                    )
-                except (ValueError, OverflowError, TypeError) as error:
-                    raise ConfigurationError(f"channel({one.route.pattern!r}): {error}") from None
-                self._numbers[known] = number
-                self._routes.append(one.route)
-            numbers.append(number)
-        for mount in self._mounts or ():
-            core.withdraw(mount.number)
-        for one, number in zip(laid, numbers, strict=True):
-            self._routes[number] = one.route
-            if one.keep is not None and self.hub.durable is not None:
-                keep = Retention(one.keep.size, one.keep.ttl, one.keep.bytes)
-                self.hub.durable.keep[number] = keep
-            for mount in one.reached:
-                try:
-                    core.expose(mount.number, one.route.pattern, number)
-                except ValueError as error:
-                    raise ConfigurationError(str(error)) from None
-
-    def _from_document(self, registry: documents.Registry, own: frozenset[str]) -> list[Declared]:
-        """What the application's document declares and no code has registered.
-
-        moda's own channels are not among them: who serves those is wired in code, or nobody.
-        """
-        if self._asyncapi is None:
-            return []
-        known = {id(registry.declared(declared.pattern)) for declared in self._declared}
-        return [
-            served_by_document(route)
-            for route in registry.routes
-            if id(route) not in known and route.address not in own
-        ]
-
-    def _laid_route(
-        self,
-        declared: Declared,
-        mounts: Mapping[str, Mount],
-        registry: documents.Registry,
-        seen: dict[tuple[str, str], Declared],
-    ) -> Laid:
-        try:
-            found = registry.declared(declared.pattern)
-        except documents.DocumentError as error:
-            raise ConfigurationError(f"channel({declared.pattern!r}): {error.problem}") from None
-        policy = found.policy if found is not None else documents.UNDECLARED
-        delivery = declared.delivery or policy.delivery
-        history = declared.history or policy.history
-        presence = declared.presence or policy.presence
-        handlers = [] if presence is None else [("presence", f'{{"mode":"{presence}"}}')]
-        if declared.relay is not None:
-            handlers.append(("relay", declared.relay))
-        serves = declared.serves
-        stream = isinstance(serves, Stream)
-        intercept = () if isinstance(serves, Stream) else sorted(serves.intercept)
-        durable = history is not None and history.durable
-        if durable and self._loop is not None and not self.durable:
-            raise ConfigurationError(
-                f"channel({declared.pattern!r}) declares the first durable history: the database is "
-                "opened at the start, so this takes a restart"
-            )
-        if durable and self.hub.durable is None:
-            raise ConfigurationError(
-                f"channel({declared.pattern!r}) declares a durable history, and this gateway has no "
-                "database: `moda serve` opens the one of DATABASE_URL"
-            )
-        unknown = [path for path in declared.sockets or () if path not in mounts]
-        if unknown:
-            raise ConfigurationError(
-                f"channel({declared.pattern!r}) names socket {unknown[0]!r}, which is not declared; "
-                f"declared are {', '.join(mounts)}"
-            )
-        reached = {
-            path: mount
-            for path, mount in mounts.items()
-            if declared.sockets is None or path in declared.sockets
-        }
-        options = [mount.options for mount in reached.values()]
-        for warning in unkept(declared.pattern, policy, options):
-            log.warning("policy.not_kept", warning=warning)
-        for path in reached:
-            other = seen.setdefault((declared.shape, path), declared)
-            if other is not declared:
-                raise twice(declared, other, path)
-        route = Route(
-            declared.pattern,
-            serves,
-            declared.max_subscribers or policy.max_subscribers,
-            checker(found),
-            None if policy.rate is None else Rate(policy.rate.count, policy.rate.seconds),
-            policy.access == "token",
-            policy.key_kind,
-            presence is not None,
-            declared.relay is not None,
-            found,
-            durable,
-        )
-        size, ttl_ms = (0, 0) if history is None else (history.size, int(history.ttl * 1000))
-        if durable:
-            size = min(size, NEWEST)
-        laid = tuple(intercept), durable, tuple(handlers)
-        engine = (stream, delivery, policy.key, size, ttl_ms, *laid)
-        keep = None if history is None or not durable else history
-        return Laid(route, engine, tuple(reached.values()), keep)
 
 
 def _warn(document: documents.Document) -> None:

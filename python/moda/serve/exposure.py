@@ -13,7 +13,14 @@ from moda.serve.proxies import TrustedProxies
 from moda.wire.origin import OriginRule
 from moda.wire.token import TokenMode
 
-__all__ = ["check_names", "check_origins", "check_proxies", "check_tokens", "is_loopback_host"]
+__all__ = [
+    "check_guessable",
+    "check_names",
+    "check_origins",
+    "check_proxies",
+    "check_tokens",
+    "is_loopback_host",
+]
 
 WIDEST_V4, WIDEST_V6 = 8, 20
 """Prefixes shorter than these, outside of private ranges, hold strangers: no provider of proxies has a
@@ -132,13 +139,21 @@ def check_tokens(auth: TokenMode, tokens: Sequence[str]) -> Finding:
             "MODA_SOCKET_TOKENS is set and MODA_SOCKET_AUTH=off: nobody is asked for one",
             "MODA_SOCKET_AUTH=required (or optional), or unset MODA_SOCKET_TOKENS",
         )
-    short = sum(1 for token in tokens if len(token) < SHORTEST_TOKEN)
-    if short:
-        return Finding(
-            "tokens",
-            "warning",
-            f"{short} of {len(tokens)} MODA_SOCKET_TOKENS have fewer than {SHORTEST_TOKEN} "
-            "characters: they can be guessed",
-            "openssl rand -hex 32 makes one that cannot",
-        )
-    return Finding("tokens", "ok", f"MODA_SOCKET_AUTH={auth}, {len(tokens)} tokens")
+    guessable = check_guessable("tokens", "MODA_SOCKET_TOKENS", tokens)
+    return guessable or Finding("tokens", "ok", f"MODA_SOCKET_AUTH={auth}, {len(tokens)} tokens")
+
+
+def check_guessable(name: str, what: str, secrets: Sequence[str]) -> Finding | None:
+    """The finding ``name`` when some of these secrets, which are ``what``, are too short. None is
+    repeated.
+    """
+    short = sum(1 for secret in secrets if len(secret) < SHORTEST_TOKEN)
+    if not short:
+        return None
+    return Finding(
+        name,
+        "warning",
+        f"{short} of {len(secrets)} {what} have fewer than {SHORTEST_TOKEN} characters: they can "
+        "be guessed",
+        "openssl rand -hex 32 makes one that cannot",
+    )

@@ -90,7 +90,7 @@ class MountOptions:
 class Dispatch:
     """Joins, from the engine to the application."""
 
-    def __init__(self, hub: Hub, routes: list[Route], expiry: Expiry | None = None) -> None:
+    def __init__(self, hub: Hub, routes: Mapping[int, Route], expiry: Expiry | None = None) -> None:
         self._hub = hub
         self._routes = routes
         self._expiry = expiry
