@@ -175,8 +175,8 @@ fn encode_text(out: &mut Vec<u8>, meaning: &Value, v1: bool) {
         ("reply", true) => {
             encode::v1_reply(out, &join_ref, &reference, &topic_json, status, response);
         }
-        ("broadcast", false) => encode::text_broadcast(out, topic, event, payload),
-        ("broadcast", true) => encode::v1_broadcast(out, topic, event, payload),
+        ("broadcast", false) => encode::text_broadcast(out, topic, event, payload, None),
+        ("broadcast", true) => encode::v1_broadcast(out, topic, event, payload, None),
         ("close", false) => encode::text_close(out, &join_ref, topic),
         ("close", true) => encode::v1_close(out, &join_ref, topic),
         ("error", false) => encode::text_error(out, &join_ref, topic),

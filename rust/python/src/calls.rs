@@ -1,14 +1,15 @@
 //! From a frame to a call into Python: what the engine cannot answer alone.
 
 use moda_core::dialect::websocket;
-use moda_core::gateway::{Content, Verdict};
+use moda_core::gateway::{Content, Gateway, Verdict};
 use moda_core::hub::SubKey;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use slotmap::Key;
 
-use crate::hub::{conn_key, sub_key, Hub};
+use crate::hub::Hub;
+use crate::values::{conn_key, sub_key};
 
 /// A call into Python that a frame asks for, made after the engine is let go.
 pub enum Call {
@@ -62,14 +63,7 @@ impl Hub {
     pub fn read(slf: &Bound<'_, Self>, conn: u64, mut bytes: &mut [u8]) -> PyResult<Option<u64>> {
         let key = conn_key(conn);
         loop {
-            let call = {
-                let mut hub = slf.try_borrow_mut()?;
-                hub.tick();
-                let verdict = websocket::read(&mut hub.gateway, key, &mut bytes);
-                hub.call_for(slf.py(), verdict)
-            };
-            call.make(slf.py())?;
-            Self::settle(slf)?;
+            Self::take(slf, |gateway| websocket::read(gateway, key, &mut bytes))?;
             if bytes.is_empty() {
                 let mut hub = slf.try_borrow_mut()?;
                 return Ok(websocket::wants(&mut hub.gateway, key));
@@ -85,11 +79,20 @@ impl Hub {
         fin: bool,
         payload: &[u8],
     ) -> PyResult<()> {
+        Self::take(slf, |gateway| {
+            websocket::receive(gateway, conn_key(conn), op, fin, false, payload)
+        })
+    }
+
+    /// Gives the engine something of a client's, and carries out what comes of it.
+    pub fn take<'f>(
+        slf: &Bound<'_, Self>,
+        work: impl FnOnce(&mut Gateway<Py<PyAny>>) -> Verdict<'f>,
+    ) -> PyResult<()> {
         let call = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            let verdict =
-                websocket::receive(&mut hub.gateway, conn_key(conn), op, fin, false, payload);
+            let verdict = work(&mut hub.gateway);
             hub.call_for(slf.py(), verdict)
         };
         call.make(slf.py())?;

@@ -105,7 +105,9 @@ pub fn encode_text_broadcast<'py>(
     event: &str,
     payload: &[u8],
 ) -> Bound<'py, PyBytes> {
-    written(py, |out| encode::text_broadcast(out, topic, event, payload))
+    written(py, |out| {
+        encode::text_broadcast(out, topic, event, payload, None);
+    })
 }
 
 #[pyfunction]
@@ -115,7 +117,9 @@ pub fn encode_v1_broadcast<'py>(
     event: &str,
     payload: &[u8],
 ) -> Bound<'py, PyBytes> {
-    written(py, |out| encode::v1_broadcast(out, topic, event, payload))
+    written(py, |out| {
+        encode::v1_broadcast(out, topic, event, payload, None);
+    })
 }
 
 #[pyfunction]

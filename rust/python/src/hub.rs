@@ -7,45 +7,21 @@ use std::time::Instant;
 
 use moda_core::dialect;
 use moda_core::gateway::{Gateway, InwardLimits, Kind, Route, Unsent};
-use moda_core::handler::{self, presence::Wish};
-use moda_core::hub::{
-    Codec, Config, Conn, ConnKey, Delivery, Hub as Engine, Policy, Sink, SubKey, Topic,
-};
+use moda_core::handler::presence::Wish;
+use moda_core::hub::{Codec, Config, ConnKey, Hub as Engine, Policy, Sink, Topic};
 use moda_core::log::{History, Limits, Position, Recovery};
 use moda_core::pointer::Pointer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{intern, PyTraverseError, PyVisit};
-use slotmap::{Key, KeyData, SecondaryMap};
+use slotmap::{Key, SecondaryMap};
 
 use crate::counters::counters;
+use crate::driver::{Asked, Driver, Peer};
+use crate::native::services;
 use crate::record::records;
-use crate::values::{body, listed, sent, Outcome};
-
-/// A connection's Python side.
-pub struct Peer {
-    pub transport: Py<PyAny>,
-    pub socket: Py<PyAny>,
-}
-
-/// What the event loop gave us; set once by `attach`.
-pub struct Driver {
-    pub call_soon: Py<PyAny>,
-    pub flush: Py<PyAny>,
-    /// The loop's `call_later`, and what it is to call when a close has had its time, and when a
-    /// handler has something to do.
-    pub call_later: Option<Py<PyAny>>,
-    pub cut_overdue: Py<PyAny>,
-    pub wake: Py<PyAny>,
-    pub joins: Py<PyAny>,
-    /// What is called when joins wait: it calls `start_joins` until that says there are no more.
-    pub pace: Py<PyAny>,
-    pub complaints: Py<PyAny>,
-    /// Hears what is needed of the store; None where there is none.
-    pub wants: Option<Py<PyAny>>,
-    pub heard: Option<Py<PyAny>>,
-}
+use crate::values::{body, conn_key, delivery_named, listed, sent, sub_key, Outcome};
 
 #[pyclass(module = "moda._core")]
 pub struct Hub {
@@ -54,25 +30,8 @@ pub struct Hub {
     paths: Vec<String>,
     pub(crate) peers: SecondaryMap<ConnKey, Peer>,
     pub(crate) driver: Option<Driver>,
-    pub(crate) scheduled: bool,
-    /// A timer of ours is under way.
-    pub(crate) timed: bool,
-    pub(crate) joins_scheduled: bool,
-    /// When the loop will call `wake`, on the hub's clock.
-    pub(crate) alarm: Option<u64>,
+    pub(crate) asked: Asked,
     started: Instant,
-}
-
-pub fn conn_key(raw: u64) -> ConnKey {
-    KeyData::from_ffi(raw).into()
-}
-
-pub fn sub_key(raw: u64) -> SubKey {
-    if raw == 0 {
-        SubKey::null()
-    } else {
-        KeyData::from_ffi(raw).into()
-    }
 }
 
 impl Hub {
@@ -83,19 +42,15 @@ impl Hub {
             .set_now(u64::try_from(elapsed).unwrap_or(u64::MAX));
     }
 
-    fn present(
-        slf: &Bound<'_, Self>,
-        sub: u64,
-        key: &str,
-        wish: Wish,
-    ) -> PyResult<Option<&'static str>> {
-        let denied = {
+    /// Does something with the engine at this moment, lets it go, and carries out what it wants.
+    pub(crate) fn with<T>(slf: &Bound<'_, Self>, work: impl FnOnce(&mut Self) -> T) -> PyResult<T> {
+        let outcome = {
             let mut hub = slf.try_borrow_mut()?;
             hub.tick();
-            hub.ask_presence(sub_key(sub), key, wish)
+            work(&mut hub)
         };
         Self::settle(slf)?;
-        Ok(denied)
+        Ok(outcome)
     }
 }
 
@@ -139,10 +94,7 @@ impl Hub {
             paths: Vec::new(),
             peers: SecondaryMap::new(),
             driver: None,
-            scheduled: false,
-            timed: false,
-            joins_scheduled: false,
-            alarm: None,
+            asked: Asked::default(),
             started: Instant::now(),
         }
     }
@@ -176,10 +128,7 @@ impl Hub {
             wants,
             heard,
         });
-        hub.scheduled = false;
-        hub.timed = false;
-        hub.joins_scheduled = false;
-        hub.alarm = None;
+        hub.asked = Asked::default();
         Ok(())
     }
 
@@ -220,16 +169,7 @@ impl Hub {
     ) -> PyResult<usize> {
         let key = key.map(Pointer::parse).transpose();
         let key = key.map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let delivery = match delivery {
-            "every" => Delivery::Every,
-            "latest" => Delivery::Latest,
-            "drop" => Delivery::Drop,
-            other => {
-                return Err(PyValueError::new_err(format!(
-                    "delivery takes every, latest or drop, got {other:?}"
-                )))
-            }
-        };
+        let delivery = delivery_named(delivery)?;
         let history = (history_size > 0).then_some(Limits {
             size: history_size,
             ttl_ms: history_ttl_ms,
@@ -238,10 +178,7 @@ impl Hub {
         let intercepts = (!intercept.is_empty()).then(|| {
             std::sync::Arc::new(intercept.into_iter().map(String::into_boxed_str).collect())
         });
-        let services = handlers.into_iter().map(|(name, options)| {
-            handler::service(&name, &options).map_err(PyValueError::new_err)
-        });
-        let services = services.collect::<PyResult<Vec<_>>>()?;
+        let services = services(handlers)?;
         let route = self.gateway.add_route(Route {
             kind: if stream { Kind::Stream } else { Kind::Channel },
             policy: Policy {
@@ -295,19 +232,14 @@ impl Hub {
             PyValueError::new_err(format!("a codec is a number of Hub.codec, got {codec}"))
         })?;
         let sink = fd.map_or(Sink::Transport, Sink::Socket);
-        let conn = {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
+        Self::with(slf, |hub| {
             let conn = hub.gateway.open(codec, mount, sink, socket_id);
             if held {
                 hub.gateway.hub.block(conn);
             }
             hub.peers.insert(conn, Peer { transport, socket });
-            conn
-        };
-        // A dialect in which the server speaks first has something to send.
-        Self::settle(slf)?;
-        Ok(conn.data().as_ffi())
+            conn.data().as_ffi()
+        })
     }
 
     fn lost(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
@@ -321,43 +253,29 @@ impl Hub {
     }
 
     fn resume(slf: &Bound<'_, Self>, conn: u64) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            hub.gateway.resume(conn_key(conn));
-        }
-        Self::settle(slf)
+        Self::with(slf, |hub| hub.gateway.resume(conn_key(conn)))
     }
 
     fn cut_overdue(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.timed = false;
-            hub.tick();
+        Self::with(slf, |hub| {
+            hub.asked.cut_overdue = false;
             hub.gateway.hub.cut_overdue();
-        }
-        Self::settle(slf)
+        })
     }
 
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.scheduled = false;
-            hub.tick();
+        Self::with(slf, |hub| {
+            hub.asked.flush = false;
             hub.gateway.flush();
-        }
-        Self::settle(slf)
+        })
     }
 
     /// The time has come that `attach`'s `call_later` was asked for.
     fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.alarm = None;
-            hub.tick();
+        Self::with(slf, |hub| {
+            hub.asked.wake = None;
             hub.gateway.wake();
-        }
-        Self::settle(slf)
+        })
     }
 
     fn frame(slf: &Bound<'_, Self>, conn: u64, op: u8, fin: bool, payload: &[u8]) -> PyResult<()> {
@@ -370,14 +288,9 @@ impl Hub {
     }
 
     fn message(slf: &Bound<'_, Self>, conn: u64, text: bool, message: &[u8]) -> PyResult<()> {
-        let call = {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            let verdict = hub.gateway.message(conn_key(conn), text, message);
-            hub.call_for(slf.py(), verdict)
-        };
-        call.make(slf.py())?;
-        Self::settle(slf)
+        Self::take(slf, |gateway| {
+            gateway.message(conn_key(conn), text, message)
+        })
     }
 
     // -- decisions on channels
@@ -388,8 +301,8 @@ impl Hub {
         Self::ask_joins(slf, most)?;
         Self::settle(slf)?;
         let mut hub = slf.try_borrow_mut()?;
-        hub.joins_scheduled = hub.gateway.has_joins();
-        Ok(hub.joins_scheduled)
+        hub.asked.joins = hub.gateway.has_joins();
+        Ok(hub.asked.joins)
     }
 
     /// A message that was delivered is handled now: it waits no longer.
@@ -528,9 +441,7 @@ impl Hub {
         if binary && (topic.len() > 255 || event.len() > 255) {
             return sent(Err(Unsent::Unencodable), "the broadcast").map(|_| (None, None));
         }
-        let (position, handles) = {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
+        let (position, handles) = Self::with(slf, |hub| {
             let body = body(payload, binary);
             let at = at.map(|(epoch, offset)| Position { epoch, offset });
             let exclude = sub_key(exclude);
@@ -541,8 +452,7 @@ impl Hub {
                 .filter_map(|sub| Some(handle(sub)?.clone_ref(py)))
                 .collect();
             (published.position, handles)
-        };
-        Self::settle(slf)?;
+        })?;
         let position = position.map(|at| (at.epoch, at.offset));
         Ok((position, (!handles.is_empty()).then_some(handles)))
     }
@@ -566,16 +476,12 @@ impl Hub {
         sizes: &[u8],
         data: &[u8],
     ) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            let first = Position {
-                epoch,
-                offset: first,
-            };
-            hub.gateway
-                .fetched(sub_key(sub), first, records(sizes, data)?.into_iter());
-        }
-        Self::settle(slf)
+        let first = Position {
+            epoch,
+            offset: first,
+        };
+        let kept = records(sizes, data)?.into_iter();
+        Self::with(slf, |hub| hub.gateway.fetched(sub_key(sub), first, kept))
     }
 
     fn unfetched(slf: &Bound<'_, Self>, sub: u64) -> PyResult<()> {
@@ -585,54 +491,22 @@ impl Hub {
     }
 
     fn disconnect(slf: &Bound<'_, Self>, socket_id: &str) -> PyResult<usize> {
-        let closed = {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            let mut conns = hub.gateway.hub.by_id(socket_id);
-            conns.retain(|conn| hub.gateway.hub.conn(*conn).is_some_and(Conn::is_open));
-            for conn in &conns {
-                hub.gateway
-                    .close(*conn, 1001, "disconnected", "closed", false);
-            }
-            conns.len()
-        };
-        Self::settle(slf)?;
-        Ok(closed)
+        Self::with(slf, |hub| hub.gateway.disconnect(socket_id))
     }
 
     fn close(slf: &Bound<'_, Self>, conn: u64, code: u16, reason: &str) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
+        Self::with(slf, |hub| {
             hub.gateway
                 .close(conn_key(conn), code, reason, "closed", false);
-        }
-        Self::settle(slf)
+        })
     }
 
     fn close_some(slf: &Bound<'_, Self>, most: usize, code: u16, reason: &str) -> PyResult<usize> {
-        let closed = {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            let engine = &hub.gateway.hub;
-            let open = |conn: &ConnKey| engine.conn(*conn).is_some_and(Conn::is_open);
-            let conns: Vec<_> = engine.connection_keys().filter(open).take(most).collect();
-            for conn in &conns {
-                hub.gateway.close(*conn, code, reason, "shutdown", false);
-            }
-            conns.len()
-        };
-        Self::settle(slf)?;
-        Ok(closed)
+        Self::with(slf, |hub| hub.gateway.close_some(most, code, reason))
     }
 
     fn sweep(slf: &Bound<'_, Self>) -> PyResult<()> {
-        {
-            let mut hub = slf.try_borrow_mut()?;
-            hub.tick();
-            hub.gateway.sweep();
-        }
-        Self::settle(slf)
+        Self::with(slf, |hub| hub.gateway.sweep())
     }
 
     // -- questions
@@ -646,10 +520,8 @@ impl Hub {
     }
 
     fn seated(&self, address: &str) -> usize {
-        self.gateway
-            .hub
-            .topic_by_name(address)
-            .map_or(0, Topic::subscribers)
+        let lane = self.gateway.hub.topic_by_name(address);
+        lane.map_or(0, Topic::subscribers)
     }
 
     fn pending(&self) -> bool {
@@ -700,16 +572,7 @@ impl Hub {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if let Some(driver) = &self.driver {
-            visit.call(&driver.call_soon)?;
-            visit.call(&driver.flush)?;
-            visit.call(&driver.call_later)?;
-            visit.call(&driver.cut_overdue)?;
-            visit.call(&driver.joins)?;
-            visit.call(&driver.pace)?;
-            visit.call(&driver.complaints)?;
-            visit.call(&driver.wake)?;
-            visit.call(&driver.wants)?;
-            visit.call(&driver.heard)?;
+            driver.traverse(&visit)?;
         }
         for peer in self.peers.values() {
             visit.call(&peer.transport)?;

@@ -7,6 +7,7 @@ mod calls;
 mod capi;
 mod codec;
 mod counters;
+mod driver;
 mod guard;
 mod head;
 mod hub;

@@ -1,15 +1,19 @@
 //! Native handlers as Python sees them: what it asks of presence, and what they let it know.
 
-use moda_core::gateway::Echo;
+use std::sync::Arc;
+
+use moda_core::gateway::{Echo, Service};
+use moda_core::handler;
 use moda_core::handler::presence::{Ask, Denied, Read, Wish};
 use moda_core::handler::relay::Permit;
 use moda_core::hub::SubKey;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::hub::Hub;
+use crate::values::sub_key;
 
 /// A Python callback and what it is called with, once the engine is let go.
 pub enum Notice {
@@ -21,7 +25,25 @@ pub enum Notice {
     Crashed(PyErr),
 }
 
+/// The services a route asks for by name, each with its options.
+pub fn services(handlers: Vec<(String, String)>) -> PyResult<Vec<Arc<dyn Service>>> {
+    let made = handlers
+        .into_iter()
+        .map(|(name, options)| handler::service(&name, &options).map_err(PyValueError::new_err));
+    made.collect()
+}
+
 impl Hub {
+    /// As [`Hub::ask_presence`], and carries out what comes of it.
+    pub(crate) fn present(
+        slf: &Bound<'_, Self>,
+        sub: u64,
+        key: &str,
+        wish: Wish,
+    ) -> PyResult<Option<&'static str>> {
+        Self::with(slf, |hub| hub.ask_presence(sub_key(sub), key, wish))
+    }
+
     /// Asks a topic's presence for something; None when it is done or nobody is there any more.
     pub fn ask_presence(&mut self, sub: SubKey, key: &str, wish: Wish) -> Option<&'static str> {
         self.gateway.hub.sub(sub)?;
@@ -107,13 +129,13 @@ impl Hub {
     #[allow(clippy::cast_precision_loss)] // a delay of days would still be right to the millisecond
     pub fn alarm(&mut self, py: Python<'_>) -> Option<(Py<PyAny>, f64, Py<PyAny>)> {
         let at = self.gateway.next_wake()?;
-        if self.alarm.is_some_and(|alarm| alarm <= at) {
+        if self.asked.wake.is_some_and(|alarm| alarm <= at) {
             return None;
         }
         let driver = self.driver.as_ref()?;
         let call_later = driver.call_later.as_ref()?.clone_ref(py);
         let wake = driver.wake.clone_ref(py);
-        self.alarm = Some(at);
+        self.asked.wake = Some(at);
         let ms = at.saturating_sub(self.gateway.hub.now_ms()).max(1);
         Some((call_later, ms as f64 / 1000.0, wake))
     }

@@ -55,15 +55,15 @@ impl Hub {
                         actions.push((action, peer.transport.clone_ref(py)));
                     }
                 }
-                let schedule = !hub.scheduled && hub.gateway.needs_flush();
+                let schedule = !hub.asked.flush && hub.gateway.needs_flush();
                 let driver = hub.driver.as_ref().filter(|_| schedule);
                 let schedule = driver.map(|d| (d.call_soon.clone_ref(py), d.flush.clone_ref(py)));
-                hub.scheduled |= schedule.is_some();
+                hub.asked.flush |= schedule.is_some();
                 let timers = [hub.timer(py), hub.alarm(py)];
-                let start = !hub.joins_scheduled && hub.gateway.has_joins();
+                let start = !hub.asked.joins && hub.gateway.has_joins();
                 let driver = hub.driver.as_ref().filter(|_| start);
                 let start = driver.map(|d| (d.call_soon.clone_ref(py), d.pace.clone_ref(py)));
-                hub.joins_scheduled |= start.is_some();
+                hub.asked.joins |= start.is_some();
                 let hasty = hub.hasty(py);
                 (
                     ended, freed, complaints, notices, wants, writes, actions, schedule, timers,
@@ -153,14 +153,14 @@ impl Hub {
     /// that come later end later.
     #[allow(clippy::cast_precision_loss)] // milliseconds of a few seconds
     fn timer(&mut self, py: Python<'_>) -> Option<(Py<PyAny>, f64, Py<PyAny>)> {
-        if self.timed {
+        if self.asked.cut_overdue {
             return None;
         }
         let deadline_ms = self.gateway.hub.next_deadline()?;
         let driver = self.driver.as_ref()?;
         let call_later = driver.call_later.as_ref()?.clone_ref(py);
         let left_ms = deadline_ms.saturating_sub(self.gateway.hub.now_ms());
-        self.timed = true;
+        self.asked.cut_overdue = true;
         let cut_overdue = driver.cut_overdue.clone_ref(py);
         // A millisecond more: the loop's clock and ours do not tick together.
         Some((call_later, (left_ms + 1) as f64 / 1000.0, cut_overdue))

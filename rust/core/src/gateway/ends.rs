@@ -1,6 +1,6 @@
 //! Connections closed and gone, and the subscriptions that end with them.
 
-use crate::hub::{ConnKey, Overdue, Silence, Swept};
+use crate::hub::{Conn, ConnKey, Overdue, Silence, Swept};
 
 use crate::ws::Assembler;
 
@@ -30,6 +30,27 @@ impl<H> Gateway<H> {
             link.assembler = Assembler::default();
         }
         self.end_all(conn, over, why);
+    }
+
+    /// Closes every open connection with this socket id (1001) and returns how many.
+    pub fn disconnect(&mut self, id: &str) -> usize {
+        let mut conns = self.hub.by_id(id);
+        conns.retain(|conn| self.hub.conn(*conn).is_some_and(Conn::is_open));
+        for conn in &conns {
+            self.close(*conn, 1001, "disconnected", "closed", false);
+        }
+        conns.len()
+    }
+
+    /// Closes at most `most` open connections, whose subscriptions end with `shutdown`; returns how
+    /// many.
+    pub fn close_some(&mut self, most: usize, code: u16, reason: &str) -> usize {
+        let open = |conn: &ConnKey| self.hub.conn(*conn).is_some_and(Conn::is_open);
+        let conns: Vec<_> = self.hub.connection_keys().filter(open).take(most).collect();
+        for conn in &conns {
+            self.close(*conn, code, reason, "shutdown", false);
+        }
+        conns.len()
     }
 
     /// Closes a connection for what its client sent.

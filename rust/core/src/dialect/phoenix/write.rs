@@ -1,7 +1,6 @@
 //! Answers and broadcasts as whole websocket frames, in the codec of who gets them.
 
 use crate::gateway::{Body, Event};
-use crate::log::Position;
 use crate::ws::{self, Opcode};
 
 use super::{encode, V2};
@@ -18,19 +17,12 @@ pub(super) fn because(reason: &str) -> String {
 /// A broadcast; false when the variant cannot carry it.
 pub(super) fn frame_broadcast(out: &mut Vec<u8>, variant: u8, event: &Event<'_>) -> bool {
     let names = event.topic.len() + event.event.len();
+    let offset = event.position.map(|position| position.offset);
     match (variant, event.body) {
         (V2, Body::Json(json)) => {
-            ws::frame_sized(
-                out,
-                Opcode::Text,
-                names + json.len() + 18,
-                |out| match event.position {
-                    None => encode::text_broadcast(out, event.topic, event.event, json),
-                    Some(Position { offset, .. }) => {
-                        encode::text_numbered(out, event.topic, event.event, json, offset);
-                    }
-                },
-            );
+            ws::frame_sized(out, Opcode::Text, names + json.len() + 18, |out| {
+                encode::text_broadcast(out, event.topic, event.event, json, offset);
+            });
             true
         }
         (V2, Body::Binary(data)) => {
@@ -40,17 +32,9 @@ pub(super) fn frame_broadcast(out: &mut Vec<u8>, variant: u8, event: &Event<'_>)
             .is_ok()
         }
         (_, Body::Json(json)) => {
-            ws::frame_sized(
-                out,
-                Opcode::Text,
-                names + json.len() + 45,
-                |out| match event.position {
-                    None => encode::v1_broadcast(out, event.topic, event.event, json),
-                    Some(Position { offset, .. }) => {
-                        encode::v1_numbered(out, event.topic, event.event, json, offset);
-                    }
-                },
-            );
+            ws::frame_sized(out, Opcode::Text, names + json.len() + 45, |out| {
+                encode::v1_broadcast(out, event.topic, event.event, json, offset);
+            });
             true
         }
         (_, Body::Binary(_)) => false,

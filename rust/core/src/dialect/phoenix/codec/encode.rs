@@ -90,29 +90,24 @@ pub fn text_reply(
 }
 
 /// `[null, null, topic, event, payload]`: one encoding for every subscriber.
-pub fn text_broadcast(out: &mut Vec<u8>, topic: &str, event: &str, payload_json: &[u8]) {
-    text_push(out, "null", topic, event, payload_json);
-}
-
-/// `[null, "@offset", topic, event, payload]`: a broadcast of a topic that keeps a log. The ref says
-/// where the message stands in it; no ref of a client's begins with `@`, so none is answered by it.
-pub fn text_numbered(
+///
+/// With the message's `offset`, on a topic that keeps a log, the ref is `"@offset"`; no ref of a
+/// client's begins with `@`, so none is answered by it.
+pub fn text_broadcast(
     out: &mut Vec<u8>,
     topic: &str,
     event: &str,
     payload_json: &[u8],
-    offset: u64,
+    offset: Option<u64>,
 ) {
-    text_message(out, "null", &offset_ref(offset), topic, event, payload_json);
+    let ref_json = offset_ref(offset);
+    text_message(out, "null", &ref_json, topic, event, payload_json);
 }
 
-/// As [`text_numbered`], in V1.
-pub fn v1_numbered(out: &mut Vec<u8>, topic: &str, event: &str, payload_json: &[u8], offset: u64) {
-    v1_message(out, topic, event, payload_json, &offset_ref(offset));
-}
-
-fn offset_ref(offset: u64) -> String {
-    format!("\"@{offset}\"")
+fn offset_ref(offset: Option<u64>) -> Cow<'static, str> {
+    offset.map_or(Cow::Borrowed("null"), |offset| {
+        format!("\"@{offset}\"").into()
+    })
 }
 
 /// `[join_ref, join_ref, topic, "phx_close", {}]`: the channel ended as it should.
@@ -157,7 +152,7 @@ pub fn v1_push(
     event: &str,
     payload_json: &[u8],
 ) {
-    v1_broadcast(out, topic, event, payload_json);
+    v1_broadcast(out, topic, event, payload_json, None);
 }
 
 /// `{"topic", "event": "phx_reply", "payload": {"status", "response"}, "ref"}`. No join ref.
@@ -177,9 +172,15 @@ pub fn v1_reply(
     v1_tail(out, ref_json);
 }
 
-/// `{"topic", "event", "payload", "ref": null}`.
-pub fn v1_broadcast(out: &mut Vec<u8>, topic: &str, event: &str, payload_json: &[u8]) {
-    v1_message(out, topic, event, payload_json, "null");
+/// `{"topic", "event", "payload", "ref": null}`, the ref as [`text_broadcast`] has it.
+pub fn v1_broadcast(
+    out: &mut Vec<u8>,
+    topic: &str,
+    event: &str,
+    payload_json: &[u8],
+    offset: Option<u64>,
+) {
+    v1_message(out, topic, event, payload_json, &offset_ref(offset));
 }
 
 /// `{"topic", "event": "phx_close", "payload": {}, "ref": join_ref}`: the one place where V1 tells
