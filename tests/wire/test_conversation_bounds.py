@@ -245,3 +245,22 @@ async def test_what_is_taken_from_the_inbox_is_told_to_the_engine(talk):
         room.say("e", n)
     await room.idle()
     assert room.engine.taken_bytes == 3, "also of the one over its rate"
+
+
+@pytest.mark.parametrize("count", [3, 7, 9, 49, 60, 97])
+async def test_a_rate_whose_count_does_not_divide_its_period_admits_all_of_it_at_once(
+    talk, monkeypatch, count
+):
+    monkeypatch.setattr("moda.wire.conversation.time.monotonic", lambda: 123_456.789)
+
+    class Room(Channel):
+        async def handle(self, event, payload):
+            return Reply("ok", payload)
+
+    room = talk(Room, rate=Rate(count, 1.0))
+    await room.join()
+    for n in range(count + 1):
+        room.say("e", n)
+    await room.idle()
+    assert sum(told[2] == "ok" for told in room.told[1:]) == count
+    assert [told[2] for told in room.told[1:]].count("error") == 1

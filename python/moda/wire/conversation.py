@@ -159,7 +159,8 @@ class Conversation:
     def _admit(self, rate: Rate) -> bool:
         now = time.monotonic()
         due = max(self._due, now)
-        if due - now > rate.seconds - rate.seconds / rate.count:
+        # A count that does not divide the period leaves a rest in the last digits.
+        if due - now > rate.seconds - rate.seconds / rate.count + 1e-6:
             return False
         self._due = due + rate.seconds / rate.count
         return True
